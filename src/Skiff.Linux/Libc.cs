@@ -1,0 +1,150 @@
+using System.Runtime.InteropServices;
+
+namespace Skiff.Linux;
+
+/// <summary>The C library's calls this project makes. Numbers and layouts are Linux's on x86-64 and arm64.</summary>
+internal static unsafe partial class Libc
+{
+    private const string Library = "libc";
+
+    internal const int OpenReadOnly = 0;
+    internal const int OpenWriteOnly = 1;
+    internal const int OpenReadWrite = 2;
+    internal const int OpenCreate = 0x40;
+    internal const int OpenExclusive = 0x80;
+    internal const int OpenNonBlock = 0x800;
+    internal const int OpenCloseOnExec = 0x80000;
+    internal const int OpenPath = 0x200000;
+
+    internal const int FcntlGetFlags = 3;
+    internal const int FcntlSetFlags = 4;
+    internal const int FcntlDupCloseOnExec = 1030;
+
+    internal const int WaitPid = 1;
+    internal const int WaitAny = 0;
+    internal const int WaitPidFd = 3;
+    internal const int WaitNoHang = 1;
+    internal const int WaitExited = 4;
+    internal const int WaitNoReap = 0x01000000;
+
+    internal const long SysPidFdSendSignal = 424;
+    internal const long SysPidFdOpen = 434;
+    internal const long SysOpenAt2 = 437;
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int open(string path, int flags, uint mode);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int close(int fd);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial nint read(int fd, byte* buffer, nuint count);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial nint write(int fd, byte* buffer, nuint count);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial nint pread(int fd, byte* buffer, nuint count, long offset);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial long lseek(int fd, long offset, int whence);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int fsync(int fd);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int fchmod(int fd, uint mode);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int fcntl(int fd, int command, nint argument);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int mkfifo(string path, uint mode);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int memfd_create(string name, uint flags);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int waitid(int idType, uint id, byte* info, int options, void* usage);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int kill(int pid, int signal);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int prctl(int option, nuint a, nuint b, nuint c, nuint d);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial long syscall(long number, nint a, nint b, nint c, nint d);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int unshare(int flags);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int chdir(string path);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int mount(string source, string target, string? type, nuint flags, string? data);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int umount2(string target, int flags);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int epoll_create1(int flags);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int epoll_ctl(int epoll, int operation, int fd, byte* e);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int epoll_wait(int epoll, byte* events, int count, int timeout);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int inotify_init1(int flags);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int inotify_add_watch(int inotify, string path, uint mask);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int inotify_rm_watch(int inotify, int watch);
+
+    [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int posix_spawn(int* pid, string path, byte* fileActions, byte* attributes, byte** argv, byte** envp);
+
+    [LibraryImport(Library)]
+    internal static partial int posix_spawn_file_actions_init(byte* actions);
+
+    [LibraryImport(Library)]
+    internal static partial int posix_spawn_file_actions_destroy(byte* actions);
+
+    [LibraryImport(Library)]
+    internal static partial int posix_spawn_file_actions_adddup2(byte* actions, int fd, int target);
+
+    [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int posix_spawn_file_actions_addopen(byte* actions, int fd, string path, int flags, uint mode);
+
+    [LibraryImport(Library, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int posix_spawn_file_actions_addchdir_np(byte* actions, string path);
+
+    [LibraryImport(Library)]
+    internal static partial int posix_spawnattr_init(byte* attributes);
+
+    [LibraryImport(Library)]
+    internal static partial int posix_spawnattr_destroy(byte* attributes);
+
+    [LibraryImport(Library)]
+    internal static partial int posix_spawnattr_setflags(byte* attributes, short flags);
+
+    [LibraryImport(Library)]
+    internal static partial int posix_spawnattr_setpgroup(byte* attributes, int group);
+
+    [LibraryImport(Library)]
+    internal static partial int posix_spawnattr_setsigdefault(byte* attributes, byte* set);
+
+    [LibraryImport(Library)]
+    internal static partial int posix_spawnattr_setsigmask(byte* attributes, byte* set);
+
+    [LibraryImport(Library)]
+    internal static partial int sigfillset(byte* set);
+
+    [LibraryImport(Library)]
+    internal static partial int sigemptyset(byte* set);
+}

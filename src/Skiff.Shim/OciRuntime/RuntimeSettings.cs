@@ -1,0 +1,144 @@
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Skiff.Containerd.Options;
+using Tomlyn.Parsing;
+using Tomlyn.Syntax;
+
+namespace Skiff.Shim.OciRuntime;
+
+/// <summary>Which OCI runtime builds the container, and how: the options table of the runtime in containerd's config.toml.</summary>
+/// <param name="BinaryName">The runtime's name or path.</param>
+/// <param name="Root">Where the runtime keeps its state, one folder per namespace below it.</param>
+/// <param name="SystemdCgroup">Whether systemd makes the cgroups; null when the options do not say.</param>
+/// <param name="NoPivotRoot">For nodes that run from a ram disk.</param>
+/// <param name="NoNewKeyring">Whether the container shares our session keyring.</param>
+internal sealed record RuntimeSettings(
+    string BinaryName = "runc",
+    string Root = RuntimeSettings.DefaultRoot,
+    bool? SystemdCgroup = null,
+    bool NoPivotRoot = false,
+    bool NoNewKeyring = false)
+{
+    /// <summary>Where containerd's own shim keeps runc's state, so that <c>runc --root … list</c> finds our containers too.</summary>
+    public const string DefaultRoot = "/run/containerd/runc";
+
+    private const int ConfigLimit = 1 << 20;
+
+    /// <summary>
+    /// Reads the options of a create request. For a runtime that is not io.containerd.runc.*, containerd sends runtimeoptions.v1.Options: the
+    /// table's TOML text as config_body (from 1.7 on), or the path of a TOML file as config_path (the only way under 1.6).
+    /// </summary>
+    public static (RuntimeSettings? Settings, string? Problem) Parse(Any? options)
+    {
+        if (options is null || options.TypeUrl.Length == 0)
+        {
+            return (new RuntimeSettings(), null);
+        }
+
+        try
+        {
+            var type = options.TypeUrl[(options.TypeUrl.LastIndexOf('/') + 1)..];
+            switch (type)
+            {
+                case "containerd.runc.v1.Options":
+                    return (From(RuncOptions.Parser.ParseFrom(options.Value)), null);
+
+                case "runtimeoptions.v1.Options" or "cri.runtimeoptions.v1.Options":
+                    var generic = RuntimeOptions.Parser.ParseFrom(options.Value);
+                    if (!generic.ConfigBody.IsEmpty)
+                    {
+                        return ParseToml(generic.ConfigBody.ToStringUtf8(), "the runtime's options table");
+                    }
+
+                    return generic.ConfigPath.Length > 0 ? ReadFile(generic.ConfigPath) : (new RuntimeSettings(), null);
+
+                default:
+                    return (null, $"runtime options of type {options.TypeUrl} are unknown here; containerd.runc.v1.Options and runtimeoptions.v1.Options are known");
+            }
+        }
+        catch (InvalidProtocolBufferException e)
+        {
+            return (null, $"runtime options of type {options.TypeUrl} cannot be decoded: {e.Message}");
+        }
+    }
+
+    /// <summary>Reads the keys of an options table; keys it does not know are passed over, as containerd's own shim does.</summary>
+    public static (RuntimeSettings? Settings, string? Problem) ParseToml(string text, string where)
+    {
+        var document = SyntaxParser.Parse(text, where);
+        if (document.HasErrors)
+        {
+            return (null, $"{where} is not valid TOML: {document.Diagnostics[0]}");
+        }
+
+        var settings = new RuntimeSettings();
+        foreach (var entry in document.KeyValues)
+        {
+            var key = entry.Key?.ToString().Trim().Trim('"', '\'') ?? "";
+            switch (key)
+            {
+                case "BinaryName" or "Root" when entry.Value is not StringValueSyntax:
+                    return (null, $"{where}: {key} is not a string");
+                case "SystemdCgroup" or "NoPivotRoot" or "NoNewKeyring" when entry.Value is not BooleanValueSyntax:
+                    return (null, $"{where}: {key} is not true or false");
+                case "BinaryName" when ((StringValueSyntax)entry.Value!).Value is { Length: > 0 } name:
+                    settings = settings with { BinaryName = name };
+                    break;
+                case "Root" when ((StringValueSyntax)entry.Value!).Value is { Length: > 0 } root:
+                    settings = settings with { Root = root };
+                    break;
+                case "SystemdCgroup":
+                    settings = settings with { SystemdCgroup = ((BooleanValueSyntax)entry.Value!).Value };
+                    break;
+                case "NoPivotRoot":
+                    settings = settings with { NoPivotRoot = ((BooleanValueSyntax)entry.Value!).Value };
+                    break;
+                case "NoNewKeyring":
+                    settings = settings with { NoNewKeyring = ((BooleanValueSyntax)entry.Value!).Value };
+                    break;
+            }
+        }
+
+        return (settings, null);
+    }
+
+    /// <summary>
+    /// Whether systemd makes this container's cgroup. The options decide; where they are silent, the path does: only the systemd driver
+    /// writes <c>slice:prefix:name</c>, and a driver that disagrees with the kubelet's leaves a pod without limits and statistics.
+    /// </summary>
+    public bool UsesSystemdCgroup(string cgroupsPath)
+    {
+        if (SystemdCgroup is { } said)
+        {
+            return said;
+        }
+
+        var parts = cgroupsPath.Split(':');
+        return parts.Length == 3 && parts[0].EndsWith(".slice", StringComparison.Ordinal) && !cgroupsPath.Contains('/');
+    }
+
+    private static RuntimeSettings From(RuncOptions options) => new(
+        options.BinaryName.Length > 0 ? options.BinaryName : "runc",
+        options.Root.Length > 0 ? options.Root : DefaultRoot,
+        options.SystemdCgroup ? true : null, // protobuf cannot tell false from absent
+        options.NoPivotRoot,
+        options.NoNewKeyring);
+
+    private static (RuntimeSettings? Settings, string? Problem) ReadFile(string path)
+    {
+        try
+        {
+            return new FileInfo(path).Length > ConfigLimit
+                ? (null, $"{path} (the runtime's ConfigPath) is larger than {ConfigLimit >> 20} MiB")
+                : ParseToml(File.ReadAllText(path), path);
+        }
+        catch (IOException e)
+        {
+            return (null, $"{path} (the runtime's ConfigPath) cannot be read: {e.Message}");
+        }
+        catch (UnauthorizedAccessException e)
+        {
+            return (null, $"{path} (the runtime's ConfigPath) cannot be read: {e.Message}");
+        }
+    }
+}
