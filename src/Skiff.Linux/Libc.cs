@@ -50,6 +50,15 @@ internal static unsafe partial class Libc
     internal static partial long lseek(int fd, long offset, int whence);
 
     [LibraryImport(Library, SetLastError = true)]
+    internal static partial int flock(int fd, int operation);
+
+    [LibraryImport(Library)]
+    internal static partial int getppid();
+
+    [LibraryImport(Library)]
+    internal static partial uint geteuid();
+
+    [LibraryImport(Library, SetLastError = true)]
     internal static partial int fsync(int fd);
 
     [LibraryImport(Library, SetLastError = true)]

@@ -17,6 +17,9 @@ internal sealed record ShimArguments
 
     public string Bundle { get; private init; } = "";
 
+    /// <summary>For the daemon: where its listener is bound, to be removed at the end.</summary>
+    public string Socket { get; private init; } = "";
+
     public bool Debug { get; private init; }
 
     public bool Version { get; private init; }
@@ -70,6 +73,7 @@ internal sealed record ShimArguments
                 "namespace" => result with { Namespace = value },
                 "id" => result with { Id = value },
                 "address" => result with { Address = value },
+                "socket" => result with { Socket = value },
                 "bundle" => result with { Bundle = value },
                 _ => result,
             };

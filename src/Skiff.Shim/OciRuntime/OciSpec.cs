@@ -12,7 +12,6 @@ internal sealed class OciSpec
     /// <summary>No honest spec comes near this; it bounds what a hostile one costs.</summary>
     public const int Limit = 16 << 20;
 
-    private static readonly JsonNodeOptions _nodeOptions = new();
     private static readonly JsonDocumentOptions _documentOptions = new() { MaxDepth = 64 };
 
     private readonly JsonObject _document;
@@ -66,7 +65,7 @@ internal sealed class OciSpec
 
         try
         {
-            return JsonNode.Parse(bytes, _nodeOptions, _documentOptions) is JsonObject document
+            return JsonNode.Parse(bytes, null, _documentOptions) is JsonObject document
                 ? (Read(path, document), null)
                 : (null, $"{path} is not a JSON object; an OCI bundle's config.json is one");
         }

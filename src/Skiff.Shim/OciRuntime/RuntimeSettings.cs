@@ -1,6 +1,8 @@
+using System.Text;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Skiff.Containerd.Options;
+using Skiff.Linux.Files;
 using Tomlyn.Parsing;
 using Tomlyn.Syntax;
 
@@ -22,6 +24,7 @@ internal sealed record RuntimeSettings(
     /// <summary>Where containerd's own shim keeps runc's state, so that <c>runc --root … list</c> finds our containers too.</summary>
     public const string DefaultRoot = "/run/containerd/runc";
 
+    private const string SavedName = "oci-runtime";
     private const int ConfigLimit = 1 << 20;
 
     /// <summary>
@@ -115,6 +118,19 @@ internal sealed record RuntimeSettings(
 
         var parts = cgroupsPath.Split(':');
         return parts.Length == 3 && parts[0].EndsWith(".slice", StringComparison.Ordinal) && !cgroupsPath.Contains('/');
+    }
+
+    /// <summary>Leaves in the bundle what <c>delete</c> needs once the shim that knew the options is gone.</summary>
+    public void Save(string bundle) =>
+        AtomicFile.Write(Path.Combine(bundle, SavedName), Encoding.UTF8.GetBytes($"{BinaryName}\n{Root}\n{SystemdCgroup}\n"), 0x180); // 0600
+
+    /// <summary>What <see cref="Save"/> left; the defaults where there is nothing.</summary>
+    public static RuntimeSettings Restore(string bundle)
+    {
+        var path = Path.Combine(bundle, SavedName);
+        return File.Exists(path) && File.ReadAllLines(path) is [var binary, var root, var systemd, ..]
+            ? new RuntimeSettings(binary, root, bool.TryParse(systemd, out var said) ? said : null)
+            : new RuntimeSettings();
     }
 
     private static RuntimeSettings From(RuncOptions options) => new(

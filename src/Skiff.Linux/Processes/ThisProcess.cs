@@ -1,0 +1,26 @@
+using System.Globalization;
+
+namespace Skiff.Linux.Processes;
+
+/// <summary>Facts about this process that the framework does not give.</summary>
+public static class ThisProcess
+{
+    /// <summary>The process id of the parent.</summary>
+    public static int ParentId => Libc.getppid();
+
+    /// <summary>The user it acts as.</summary>
+    public static uint UserId => Libc.geteuid();
+
+    /// <summary>How likely the kernel is to kill a process for memory, -1000 to 1000; null when it is gone.</summary>
+    public static int? OomScoreAdjustmentOf(int pid)
+    {
+        try
+        {
+            return int.Parse(File.ReadAllText($"/proc/{pid}/oom_score_adj"), CultureInfo.InvariantCulture);
+        }
+        catch (IOException)
+        {
+            return null;
+        }
+    }
+}

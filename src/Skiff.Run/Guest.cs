@@ -1,0 +1,136 @@
+using Wasmtime;
+using Wasmtime.Components;
+
+namespace Skiff.Run;
+
+/// <summary>Loads a module or component and runs it as the container's program.</summary>
+internal static class Guest
+{
+    // What a shell shows for a program that ended by SIGABRT, which is what native programs do on a failed assertion.
+    private const int Trapped = 134;
+    private const int HeaderSize = 8;
+
+    private const string Fix = "build it for wasm32-wasip1 (a command with _start) or as a wasi:cli component";
+
+    /// <summary>Runs it to its end.</summary>
+    /// <returns>The exit status: the guest's own, 134 for a trap, 126 when it cannot be run; stderr then says why.</returns>
+    public static int Run(RunOptions options)
+    {
+        byte[] bytes;
+        try
+        {
+            bytes = File.ReadAllBytes(options.Module);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return Libc.Report($"{options.Module} cannot be read: {e.Message}", RunOptions.CannotRun);
+        }
+
+        if (bytes.Length < HeaderSize || !bytes.AsSpan().StartsWith("\0asm"u8))
+        {
+            return Libc.Report($"{options.Module} is not WebAssembly, or was cut off; {Fix}", RunOptions.CannotRun);
+        }
+
+        var component = bytes[6] == 1;
+        using var config = new Config();
+        _ = config.WithComponentModel(component);
+        using var engine = new Engine(config);
+        using var store = new Store(engine);
+        store.SetWasiConfiguration(Wasi(options));
+        return component ? RunComponent(engine, store, bytes, options.Module) : RunModule(engine, store, bytes, options.Module);
+    }
+
+    private static WasiConfiguration Wasi(RunOptions options)
+    {
+        var directory = Environment.CurrentDirectory;
+        var wasi = new WasiConfiguration()
+            .WithArgs(options.Arguments)
+            .WithInheritedEnvironment()
+            .WithInheritedStandardInput()
+            .WithInheritedStandardOutput()
+            .WithInheritedStandardError();
+        if (directory != "/" && Environment.GetEnvironmentVariable("PWD") is null)
+        {
+            _ = wasi.WithEnvironmentVariable("PWD", directory); // how Go learns it, for want of a WASI call
+        }
+
+        foreach (var preopen in options.Directories.Count > 0 ? options.Directories : GuestDirectories.Default(directory))
+        {
+            _ = wasi.WithPreopenedDirectory(preopen.HostPath, preopen.GuestPath, preopen.ReadOnly);
+        }
+
+        return wasi;
+    }
+
+    private static int RunModule(Engine engine, Store store, byte[] bytes, string name)
+    {
+        using var linker = new Linker(engine);
+        linker.DefineWasi();
+        Action? start;
+        try
+        {
+            var module = Module.FromBytes(engine, Path.GetFileName(name), bytes);
+            start = linker.Instantiate(store, module).GetAction("_start");
+        }
+        catch (WasmtimeException e) when (e is not TrapException && e.ExitCode is null)
+        {
+            return Libc.Report($"{name} cannot be loaded: {e.Message.TrimEnd()}; {Fix}", RunOptions.CannotRun);
+        }
+        catch (WasmtimeException e)
+        {
+            return Ended(e);
+        }
+
+        return start is null
+            ? Libc.Report($"{name} has no function _start; {Fix}", RunOptions.CannotRun)
+            : Call(() =>
+            {
+                start();
+                return 0;
+            });
+    }
+
+    private static int RunComponent(Engine engine, Store store, byte[] bytes, string name)
+    {
+        using var linker = new ComponentLinker(engine);
+        linker.AddWasiPreview2();
+        ComponentFunction? run = null;
+        try
+        {
+            var instance = linker.Instantiate(store, Component.FromBytes(engine, bytes));
+
+            // The interface's version is part of its name; any 0.2 will do.
+            for (var patch = 0; run is null && patch < 32; patch++)
+            {
+                run = instance.GetFunction($"wasi:cli/run@0.2.{patch}", "run");
+            }
+        }
+        catch (WasmtimeException e) when (e is not TrapException && e.ExitCode is null)
+        {
+            return Libc.Report($"{name} cannot be loaded: {e.Message.TrimEnd()}; {Fix}", RunOptions.CannotRun);
+        }
+        catch (WasmtimeException e)
+        {
+            return Ended(e);
+        }
+
+        return run is null
+            ? Libc.Report($"{name} does not export wasi:cli/run@0.2; {Fix}", RunOptions.CannotRun)
+            : Call(() => run.Call() is { IsOk: false } ? 1 : 0);
+    }
+
+    private static int Call(Func<int> body)
+    {
+        try
+        {
+            return body();
+        }
+        catch (WasmtimeException e)
+        {
+            return Ended(e);
+        }
+    }
+
+    private static int Ended(WasmtimeException e) =>
+        e.ExitCode is { } status ? status : Libc.Report(e.Message.TrimEnd(), Trapped); // the message holds the Wasm backtrace
+}

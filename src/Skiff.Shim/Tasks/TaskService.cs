@@ -1,0 +1,100 @@
+using System.Collections.Concurrent;
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Microsoft.Extensions.Logging;
+using Skiff.Containerd.Task;
+using Skiff.Shim.Events;
+using Skiff.Shim.Wasm;
+using Skiff.Ttrpc;
+
+namespace Skiff.Shim.Tasks;
+
+/// <summary>
+/// containerd's task service for the containers of one pod (api/runtime/task/v2/shim.proto).
+/// </summary>
+/// <remarks>Lifecycle: Create, Start, Kill, Delete, Shutdown. Observation: State, Wait, Pids, Connect, CloseIO.</remarks>
+internal sealed partial class TaskService
+{
+    /// <summary>The names under which containerd may call: version 2 is answered to <c>start</c>, version 3 has the same messages.</summary>
+    public static readonly string[] Names = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
+
+    private readonly ConcurrentDictionary<string, ContainerTask> _tasks = new(StringComparer.Ordinal);
+    private readonly TaskCompletionSource _shutdown = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly string _namespace;
+    private readonly WasmPreparation _wasm;
+    private readonly EventPublisher _events;
+    private readonly ILogger _logger;
+
+    // Creates in flight count as containers, so that a Shutdown meanwhile does not end the shim under them.
+    private int _creating;
+
+    public TaskService(string ns, WasmPreparation wasm, EventPublisher events, ILogger logger)
+    {
+        _namespace = ns;
+        _wasm = wasm;
+        _events = events;
+        _logger = logger;
+    }
+
+    /// <summary>Completes when containerd has asked for it and no container is left.</summary>
+    public Task ShutdownRequested => _shutdown.Task;
+
+    /// <summary>The methods by name.</summary>
+    public TtrpcService ToService()
+    {
+        var service = new TtrpcService()
+            .Add("Create", CreateTaskRequest.Parser, Call<CreateTaskRequest, CreateTaskResponse>(CreateAsync))
+            .Add("Start", StartRequest.Parser, Call<StartRequest, StartResponse>(StartAsync))
+            .Add("Kill", KillRequest.Parser, Call<KillRequest, Empty>(KillAsync))
+            .Add("Delete", DeleteRequest.Parser, Call<DeleteRequest, DeleteResponse>(DeleteAsync))
+            .Add("Shutdown", ShutdownRequest.Parser, Call<ShutdownRequest, Empty>(ShutdownAsync))
+            .Add("State", StateRequest.Parser, Call<StateRequest, StateResponse>(StateAsync))
+            .Add("Wait", WaitRequest.Parser, Call<WaitRequest, WaitResponse>(WaitAsync))
+            .Add("Pids", PidsRequest.Parser, Call<PidsRequest, PidsResponse>(PidsAsync))
+            .Add("Connect", ConnectRequest.Parser, Call<ConnectRequest, ConnectResponse>(ConnectAsync))
+            .Add("CloseIO", CloseIORequest.Parser, Call<CloseIORequest, Empty>(CloseIOAsync));
+        foreach (var method in (string[])["Exec", "Stats", "Pause", "Resume", "Update", "ResizePty", "Checkpoint"])
+        {
+            _ = service.Add(method, Empty.Parser, Call<Empty, Empty>((_, _) => Fail<Empty>(TtrpcCode.Unimplemented, $"{method} is not implemented yet")));
+        }
+
+        return service;
+    }
+
+    private static Func<TRequest, TtrpcContext, CancellationToken, Task<TtrpcResult<TResponse>>> Call<TRequest, TResponse>(
+        Func<TRequest, CancellationToken, Task<TtrpcResult<TResponse>>> handler)
+        where TRequest : class, IMessage<TRequest>
+        where TResponse : class, IMessage<TResponse> => (request, _, cancellation) => handler(request, cancellation);
+
+    private static Task<TtrpcResult<T>> Fail<T>(TtrpcCode code, string message)
+        where T : class => Task.FromResult<TtrpcResult<T>>(new TtrpcError(code, message));
+
+    private static Task<TtrpcResult<T>> Ok<T>(T message)
+        where T : class => Task.FromResult<TtrpcResult<T>>(message);
+
+    /// <summary>The container a request names, or why there is none.</summary>
+    private (ContainerTask? Task, TtrpcError? Error) Find(string id, string execId)
+    {
+        if (!_tasks.TryGetValue(id, out var task))
+        {
+            return (null, new TtrpcError(TtrpcCode.NotFound, $"container {id} is not in this shim"));
+        }
+
+        return execId.Length > 0 ? (null, new TtrpcError(TtrpcCode.NotFound, $"container {id} has no exec {execId}")) : (task, null);
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(20, LogLevel.Debug, "Created: container={Id} pid={Pid} program={Program}")]
+        public static partial void Created(ILogger logger, string id, int pid, ProgramKind program);
+
+        [LoggerMessage(21, LogLevel.Debug, "Exited: container={Id} pid={Pid} status={Status}")]
+        public static partial void Exited(ILogger logger, string id, int pid, uint status);
+
+        [LoggerMessage(22, LogLevel.Warning, "Clean-up after a failure was not complete: container={Id} error={Error}")]
+        public static partial void CleanupIncomplete(ILogger logger, string id, string error);
+
+        [LoggerMessage(23, LogLevel.Error, "The end of a container could not be handled: container={Id}")]
+        public static partial void ExitFailed(ILogger logger, string id, Exception error);
+    }
+}

@@ -1,0 +1,145 @@
+using Microsoft.Win32.SafeHandles;
+using Skiff.Linux;
+using Skiff.Linux.Files;
+using Skiff.Shim.OciRuntime;
+
+namespace Skiff.Shim.Wasm;
+
+/// <summary>What a container's first argument is.</summary>
+internal enum ProgramKind
+{
+    /// <summary>An ELF file or a script, or nothing we can see: the OCI runtime runs it, or says what is wrong.</summary>
+    Native,
+
+    /// <summary>A core WebAssembly module.</summary>
+    Core,
+
+    /// <summary>A WebAssembly component.</summary>
+    Component,
+}
+
+/// <summary>Finds the program that a container will run, as the OCI runtime will, and tells what it is by its first bytes.</summary>
+internal static class ProgramDetection
+{
+    private const string DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    private const int HeaderSize = 8;
+
+    /// <summary>Looks at the program.</summary>
+    /// <param name="spec">The container.</param>
+    /// <param name="rootfs">Its mounted root.</param>
+    /// <returns>Its kind and its path in the container, or why it cannot be run, naming each step that was tried.</returns>
+    public static (ProgramKind Kind, string Path, string? Problem) Detect(OciSpec spec, string rootfs)
+    {
+        foreach (var (path, wasmOnly) in Candidates(spec))
+        {
+            byte[]? header;
+            try
+            {
+                header = ReadHeader(spec, rootfs, path);
+            }
+            catch (LinuxException e)
+            {
+                return (ProgramKind.Native, path, $"the program {path} cannot be read: {e.Message}");
+            }
+
+            if (header is null)
+            {
+                continue;
+            }
+
+            var (kind, problem) = Classify(header, path);
+            if (!wasmOnly || (kind != ProgramKind.Native && problem is null))
+            {
+                return (kind, path, problem);
+            }
+        }
+
+        return (ProgramKind.Native, spec.Arguments[0], null);
+    }
+
+    /// <summary>Tells the kind by magic number (WebAssembly core specification 5.5.16; component-model Binary.md for the layer field).</summary>
+    internal static (ProgramKind Kind, string? Problem) Classify(ReadOnlySpan<byte> header, string path)
+    {
+        if (header.StartsWith("\u007fELF"u8) || header.StartsWith("#!"u8))
+        {
+            return (ProgramKind.Native, null);
+        }
+
+        if (header.StartsWith("\0asm"u8))
+        {
+            return header.Length < HeaderSize
+                ? (ProgramKind.Core, $"the program {path} is a WebAssembly file cut off within its first {HeaderSize} bytes; build the image again")
+                : header[4..] switch
+                {
+                    [1, 0, 0, 0] => (ProgramKind.Core, null),
+                    [_, _, 1, 0] => (ProgramKind.Component, null),
+                    _ => (ProgramKind.Core, $"the program {path} is WebAssembly of an unknown version ({Convert.ToHexStringLower(header[4..])}); "
+                        + "core modules (01000000) and components (0d000100) are known"),
+                };
+        }
+
+        var what = header.IsEmpty ? "is empty" : "is neither a native program nor WebAssembly";
+        return (ProgramKind.Native, $"the program {path} {what}: tried ELF, script (#!) and WebAssembly (\\0asm); "
+            + "its first bytes are " + (header.IsEmpty ? "none" : Convert.ToHexStringLower(header)) + "; check the image's entrypoint");
+    }
+
+    private static IEnumerable<(string Path, bool WasmOnly)> Candidates(OciSpec spec)
+    {
+        var name = spec.Arguments[0];
+        if (name.Contains('/'))
+        {
+            yield return (Path.Combine(spec.WorkingDirectory, name), false);
+            yield break;
+        }
+
+        var search = spec.Environment.LastOrDefault(e => e.StartsWith("PATH=", StringComparison.Ordinal))?[5..] ?? DefaultPath;
+        foreach (var folder in search.Split(':', StringSplitOptions.RemoveEmptyEntries))
+        {
+            yield return (Path.Combine(spec.WorkingDirectory, folder, name), false);
+        }
+
+        // Images made for Wasm often say just "app.wasm"; no OCI runtime would find that.
+        yield return (Path.Combine(spec.WorkingDirectory, name), true);
+    }
+
+    /// <returns>Null when there is no regular file.</returns>
+    private static byte[]? ReadHeader(OciSpec spec, string rootfs, string path)
+    {
+        using var file = Open(spec, rootfs, path);
+        if (file is null)
+        {
+            return null;
+        }
+
+        try
+        {
+            var header = new byte[HeaderSize];
+            return header[..RandomAccess.Read(file, header, 0)];
+        }
+        catch (Exception e) when (e is UnauthorizedAccessException or NotSupportedException or IOException)
+        {
+            return null; // a folder, a FIFO, a device
+        }
+    }
+
+    private static SafeFileHandle? Open(OciSpec spec, string rootfs, string path)
+    {
+        // The program may lie in a volume; the last mount over a path is the one that is seen.
+        for (var i = spec.Binds.Count - 1; i >= 0; i--)
+        {
+            var (destination, source) = spec.Binds[i];
+            destination = destination.TrimEnd('/');
+            if (path == destination)
+            {
+                return File.Exists(source) ? RootedPath.OpenRead("/", source) : null;
+            }
+
+            if (path.StartsWith(destination + "/", StringComparison.Ordinal))
+            {
+                return Directory.Exists(source) ? RootedPath.OpenRead(source, path[(destination.Length + 1)..]) : null;
+            }
+        }
+
+        return RootedPath.OpenRead(rootfs, path);
+    }
+}
