@@ -1,0 +1,260 @@
+using Microsoft.Win32.SafeHandles;
+using Skiff.Linux.Mounts;
+using Skiff.Linux.Processes;
+
+namespace Skiff.Testing;
+
+/// <summary>One containerd with root, state, socket and namespace of its own, and the image of all guests in it.</summary>
+public sealed class PrivateContainerd : IAsyncDisposable
+{
+    /// <summary>The image that holds every guest, and files that are no programs.</summary>
+    public const string Image = "skiff.test/guests:1";
+
+    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(20);
+
+    private readonly string _binaries;
+    private readonly HashSet<string> _before;
+    private ChildProcess _daemon;
+
+    private PrivateContainerd(ContainerdVersion version, string binaries, string folder)
+    {
+        Version = version;
+        _binaries = binaries;
+        Folder = folder;
+        Namespace = Path.GetFileName(folder);
+        Socket = Path.Combine(folder, "c.sock");
+        _before = SharedFiles();
+        _daemon = null!;
+    }
+
+    /// <summary>Which one it is.</summary>
+    public ContainerdVersion Version { get; }
+
+    /// <summary>Where everything of it is.</summary>
+    public string Folder { get; }
+
+    /// <summary>Where its containers are; no other containerd of this machine has it.</summary>
+    public string Namespace { get; }
+
+    /// <summary>Its gRPC socket.</summary>
+    public string Socket { get; }
+
+    /// <summary>Its log, with the shims' in it.</summary>
+    public string Log => File.ReadAllText(Path.Combine(Folder, "log"));
+
+    private string StateFolder => Path.Combine(Folder, "state");
+
+    /// <summary>Starts it.</summary>
+    public static async Task<PrivateContainerd> StartAsync(ContainerdVersion version, string binaries)
+    {
+        var folder = "/tmp/skf-" + Guid.NewGuid().ToString("n")[..8];
+        _ = Directory.CreateDirectory(folder);
+        var containerd = new PrivateContainerd(version, binaries, folder);
+        var cri = version.IsVersion2 ? "\"io.containerd.cri.v1.images\", \"io.containerd.cri.v1.runtime\", \"io.containerd.grpc.v1.cri\"" : "\"io.containerd.grpc.v1.cri\"";
+        await File.WriteAllTextAsync(Path.Combine(folder, "config.toml"), $"""
+            version = {(version.IsVersion2 ? 3 : 2)}
+            root = "{folder}/root"
+            state = "{folder}/state"
+            disabled_plugins = [{cri}]
+            [grpc]
+              address = "{containerd.Socket}"
+            [debug]
+              level = "debug"
+            [plugins."io.containerd.internal.v1.opt"]
+              path = "{folder}/opt"
+            """);
+        await containerd.RunDaemonAsync();
+        try
+        {
+            var archive = Path.Combine(folder, "image.tar");
+            GuestImage().Save(archive);
+            _ = (await containerd.CtrAsync("images", "import", archive)).Demand();
+            return containerd;
+        }
+        catch
+        {
+            _ = containerd._daemon.Signal(Signals.Kill);
+            throw;
+        }
+    }
+
+    /// <summary>Runs ctr.</summary>
+    public Task<CtrResult> CtrAsync(params string[] words) => CtrAsync(default, words);
+
+    /// <summary>Runs ctr with input.</summary>
+    public async Task<CtrResult> CtrAsync(ReadOnlyMemory<byte> input, params string[] words)
+    {
+        var result = await Command.RunAsync(Ctr(words), TimeSpan.FromSeconds(60), input);
+        return new CtrResult(result.Exit.ShellCode, result.OutputText, result.Error, result.TimedOut, string.Join(' ', words));
+    }
+
+    /// <summary>ctr run with our shim, to the container's end.</summary>
+    public Task<CtrResult> RunAsync(string id, params string[] arguments) => RunAsync(default, [], id, arguments);
+
+    /// <summary>ctr run with our shim, input and more flags.</summary>
+    public Task<CtrResult> RunAsync(ReadOnlyMemory<byte> input, string[] flags, string id, params string[] arguments) =>
+        CtrAsync(input, ["run", "--rm", "--runtime", Repository.Shim, .. flags, Image, id, .. arguments]);
+
+    /// <summary>A ctr in the background, its output in a file.</summary>
+    public (ChildProcess Process, string Output) InBackground(params string[] words)
+    {
+        var path = Path.Combine(Folder, $"ctr-{Guid.NewGuid():n}.out");
+        using var output = File.OpenHandle(path, FileMode.Create, FileAccess.Write, FileShare.ReadWrite);
+        var files = new Dictionary<int, SafeFileHandle> { [1] = output, [2] = output };
+        return (Reaper.Shared.Spawn(Ctr(words) with { Files = files }), path);
+    }
+
+    /// <summary>The daemon processes of our shim that serve this containerd.</summary>
+    public IReadOnlyList<int> Shims() =>
+        [.. Processes().Where(p => p.CommandLine.Contains("containerd-shim-skiff-v1", StringComparison.Ordinal)).Select(p => p.Pid)];
+
+    /// <summary>Ends it, and demands that nothing of its containers is left on the machine.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        IReadOnlyList<string> left = [];
+        _ = await Until.HoldsAsync(
+            () =>
+            {
+                left = Leftovers();
+                return Task.FromResult(left.Count == 0);
+            },
+            TimeSpan.FromSeconds(10));
+        _ = _daemon.Signal(Signals.Terminate);
+        _ = await _daemon.Exit.WaitAsync(_patience);
+        if (left.Count > 0)
+        {
+            var log = Log;
+            throw new InvalidOperationException($"containerd {Version.Name} in {Folder}: left behind:\n  {string.Join("\n  ", left)}\n{log[Math.Max(0, log.Length - 3000)..]}");
+        }
+
+        Mounter.UnmountTree(Folder);
+        Directory.Delete(Folder, recursive: true);
+        RemoveEmpty("/run/containerd/runc/" + Namespace);
+        foreach (var cgroup in CgroupFolders())
+        {
+            RemoveEmpty(cgroup);
+        }
+    }
+
+    /// <summary>What of this containerd's containers is still on the machine, a line each.</summary>
+    public IReadOnlyList<string> Leftovers()
+    {
+        List<string> left = [.. Processes().Select(p => $"process {p.Pid}: {p.CommandLine}")];
+        left.AddRange(MountTable.Read().Where(m => m.Target.StartsWith(StateFolder, StringComparison.Ordinal)).Select(m => $"mount {m.Target}"));
+        foreach (var folder in (string[])[.. CgroupFolders(), "/run/containerd/runc/" + Namespace, $"{StateFolder}/io.containerd.runtime.v2.task/{Namespace}"])
+        {
+            if (Directory.Exists(folder))
+            {
+                left.AddRange(Directory.GetDirectories(folder).Select(f => $"folder {f}"));
+            }
+        }
+
+        left.AddRange(SharedFiles().Except(_before).Select(f => $"file {f}"));
+        return left;
+    }
+
+    private static HashSet<string> SharedFiles()
+    {
+        HashSet<string> files = [];
+        foreach (var folder in (string[])["/run/containerd/s", "/run/containerd/fifo"])
+        {
+            if (Directory.Exists(folder))
+            {
+                files.UnionWith(Directory.GetFileSystemEntries(folder));
+            }
+        }
+
+        return files;
+    }
+
+    private static void RemoveEmpty(string folder)
+    {
+        if (Directory.Exists(folder))
+        {
+            Directory.Delete(folder);
+        }
+    }
+
+    private static ImageArchive GuestImage()
+    {
+        var image = new ImageArchive(Image).Folder("etc").Folder("tmp").Folder("work").Folder("data").Folder("rw").Folder("dev").Folder("proc").Folder("sys");
+        foreach (var guest in Directory.GetFiles(Repository.Guests).Where(f => f.EndsWith(".wasm", StringComparison.Ordinal) || f.EndsWith(".native", StringComparison.Ordinal)))
+        {
+            _ = image.File(Path.GetFileName(guest), File.ReadAllBytes(guest));
+        }
+
+        var hello = File.ReadAllBytes(Path.Combine(Repository.Guests, "hello.wasm"));
+        return image.File("etc/rootfs.txt", "rootfs"u8.ToArray(), 0x1A4).File("work/here.txt", "here"u8.ToArray(), 0x1A4)
+            .File("truncated.wasm", hello[..1000]).File("cut.wasm", hello[..6]).File("empty", []).File("text.txt", "just text\n"u8.ToArray())
+            .File("future.wasm", [0, (byte)'a', (byte)'s', (byte)'m', 9, 9, 9, 9]);
+    }
+
+    private SpawnRequest Ctr(string[] words) => new()
+    {
+        Path = Path.Combine(_binaries, "ctr"),
+        Arguments = ["ctr", "-a", Socket, "-n", Namespace, .. words],
+        Environment = SearchPath(),
+        WorkingDirectory = Folder,
+    };
+
+    private string[] SearchPath() => [$"PATH={_binaries}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+
+    private async Task RunDaemonAsync()
+    {
+        using var log = File.OpenHandle(Path.Combine(Folder, "log"), FileMode.Create, FileAccess.Write, FileShare.ReadWrite);
+        _daemon = Reaper.Shared.Spawn(new SpawnRequest
+        {
+            Path = Path.Combine(_binaries, "containerd"),
+            Arguments = ["containerd", "--config", Path.Combine(Folder, "config.toml")],
+            Environment = SearchPath(),
+            Files = new Dictionary<int, SafeFileHandle> { [1] = log, [2] = log },
+            NewSession = true,
+        });
+        var up = await Until.HoldsAsync(async () => !_daemon.Exit.IsCompleted && (await CtrAsync("version")).Status == 0, _patience);
+        if (!up)
+        {
+            _ = _daemon.Signal(Signals.Kill);
+            throw new InvalidOperationException($"containerd {Version.Name} did not come up: {Log}");
+        }
+    }
+
+    private IEnumerable<(int Pid, string CommandLine)> Processes()
+    {
+        foreach (var folder in Directory.GetDirectories("/proc"))
+        {
+            if (!int.TryParse(Path.GetFileName(folder), out var pid) || pid == _daemon.Pid)
+            {
+                continue;
+            }
+
+            string command, cgroup;
+            try
+            {
+                command = File.ReadAllText(folder + "/cmdline").Replace('\0', ' ');
+                cgroup = File.ReadAllText(folder + "/cgroup");
+            }
+            catch (IOException)
+            {
+                continue; // it has ended
+            }
+
+            if (command.Contains(Namespace, StringComparison.Ordinal) || cgroup.Contains($"/{Namespace}/", StringComparison.Ordinal))
+            {
+                yield return (pid, command);
+            }
+        }
+    }
+
+    private List<string> CgroupFolders() => [.. MountTable.Read()
+        .Where(m => m.Type is "cgroup" or "cgroup2").Select(m => Path.Combine(m.Target, Namespace)).Where(Directory.Exists)];
+}
+
+/// <summary>What a ctr command gave.</summary>
+public sealed record CtrResult(uint Status, string Output, string Error, bool TimedOut, string Words)
+{
+    /// <summary>Everything it printed.</summary>
+    public string Text => Output + Error;
+
+    /// <summary>Throws unless it went well.</summary>
+    public CtrResult Demand() => Status == 0 ? this : throw new InvalidOperationException($"ctr {Words}: status {Status}: {Text}");
+}
