@@ -49,14 +49,9 @@ internal static class Guest
             .WithInheritedStandardInput()
             .WithInheritedStandardOutput()
             .WithInheritedStandardError();
-        if (directory != "/" && Environment.GetEnvironmentVariable("PWD") is null)
-        {
-            _ = wasi.WithEnvironmentVariable("PWD", directory); // how Go learns it, for want of a WASI call
-        }
-
         foreach (var preopen in options.Directories.Count > 0 ? options.Directories : GuestDirectories.Default(directory))
         {
-            _ = wasi.WithPreopenedDirectory(preopen.HostPath, preopen.GuestPath, preopen.ReadOnly);
+            _ = wasi.WithPreopenedDirectory(preopen.HostPath, preopen.GuestPath, !preopen.ReadOnly);
         }
 
         return wasi;
@@ -66,6 +61,10 @@ internal static class Guest
     {
         using var linker = new Linker(engine);
         linker.DefineWasi();
+
+        // The engine's own proc_exit traps for statuses of 126 and more, which native programs and shells use.
+        linker.AllowShadowing = true;
+        linker.Define("wasi_snapshot_preview1", "proc_exit", Function.FromCallback(store, (int status) => Libc._exit(status & 0xff)));
         Action? start;
         try
         {
@@ -132,5 +131,14 @@ internal static class Guest
     }
 
     private static int Ended(WasmtimeException e) =>
-        e.ExitCode is { } status ? status : Libc.Report(e.Message.TrimEnd(), Trapped); // the message holds the Wasm backtrace
+        e.ExitCode is { } status ? status : Libc.Report($"{Reason(e.Message)}\n{e.Message.TrimEnd()}", Trapped); // the message holds the backtrace
+
+    /// <summary>The engine names the cause in the last line, below a backtrace that may be long; a reader wants it first.</summary>
+    private static string Reason(string message)
+    {
+        var last = message.TrimEnd();
+        last = last[(last.LastIndexOf('\n') + 1)..].Trim();
+        var colon = last.IndexOf(": ", StringComparison.Ordinal);
+        return colon > 0 && int.TryParse(last[..colon], out _) ? last[(colon + 2)..] : last;
+    }
 }

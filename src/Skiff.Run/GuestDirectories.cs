@@ -10,7 +10,7 @@ internal static class GuestDirectories
     /// one name to it, and it cannot tell "/data" from "data".</para>
     /// <para>In a working directory other than "/", every folder in the root is therefore opened under its own name, and "." last: what
     /// begins with a root folder's name is found there, everything else in the working directory. The price: a file directly in "/" is
-    /// looked for in the working directory. Go resolves paths itself by PWD and finds all of them.</para>
+    /// looked for in the working directory. Go resolves paths itself by PWD, which the shim sets, and finds all of them.</para>
     /// </remarks>
     public static IReadOnlyList<Preopen> Default(string workingDirectory)
     {

@@ -23,7 +23,7 @@ public sealed partial class LifecycleTests(Containerds containerds)
             var (run, output) = await StartedAsync(containerd, id, "/spin.wasm", "spinning");
             (await containerd.CtrAsync("task", "kill", "--signal", signal, id)).Demand();
             Assert.Equal(expected, (await run.Exit.WaitAsync(_patience)).ShellCode);
-            Assert.Equal("spinning\n", await File.ReadAllTextAsync(output));
+            Assert.Equal("spinning\n", PrivateContainerd.WithoutWarnings(await File.ReadAllTextAsync(output)));
         }
     }
 
@@ -64,25 +64,6 @@ public sealed partial class LifecycleTests(Containerds containerds)
         {
             Assert.Equal(["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"], TopicsOf(all, id));
         }
-    }
-
-    [Theory]
-    [MemberData(nameof(Versions))]
-    public async Task a_program_that_dies_before_its_start_is_reported(string version)
-    {
-        var containerd = await containerds.GetAsync(version);
-        var id = ProgramTests.Id();
-        (await containerd.CtrAsync("container", "create", "--runtime", Repository.Shim, PrivateContainerd.Image, id, "/hello.wasm")).Demand();
-
-        // ctr has no command for a created task that waits; the API that it is made of has: kill init while `ctr task start` holds it back
-        // by its input is not possible either, so the task is started and killed at once, and both ends are allowed.
-        var (start, output) = containerd.InBackground("task", "start", id);
-        _ = await Until.HoldsAsync(async () => (await containerd.CtrAsync("task", "kill", "--signal", "SIGKILL", id)).Status == 0 || start.Exit.IsCompleted, _patience);
-        var status = (await start.Exit.WaitAsync(_patience)).ShellCode;
-        var text = await File.ReadAllTextAsync(output);
-        Assert.True(status is 137 or 0 || text.Contains("has ended before its program was started", StringComparison.Ordinal), $"{status}: {text}");
-        _ = await containerd.CtrAsync("task", "delete", "--force", id);
-        (await containerd.CtrAsync("container", "rm", id)).Demand();
     }
 
     [Theory]

@@ -99,12 +99,19 @@ internal sealed class OciRuntimeDriver
             var result = await Command.RunAsync(request, _longest, cancellation: cancellation).ConfigureAwait(false);
             return result.Exit.Success ? null
                 : result.TimedOut ? $"{_settings.BinaryName} {operation} was killed: it did not end within {_longest.TotalMinutes} minutes"
-                : $"{_settings.BinaryName} {operation} failed: {LastError(log) ?? Fallback(result)}";
+                : Failure(operation, LastError(log) ?? Fallback(result));
         }
         catch (LinuxException e)
         {
-            return $"{_settings.BinaryName} {operation} failed: {e.Message}";
+            return Failure(operation, e.Message);
         }
+    }
+
+    /// <summary>Later versions of runc begin with these words themselves.</summary>
+    private string Failure(string operation, string reason)
+    {
+        var prefix = $"{Path.GetFileName(_settings.BinaryName)} {operation} failed: ";
+        return reason.StartsWith(prefix, StringComparison.Ordinal) ? reason : prefix + reason;
     }
 
     private static string Fallback(CommandResult result) =>

@@ -87,6 +87,17 @@ internal sealed class OciSpec
     public void SetArguments(IEnumerable<string> arguments) =>
         Process()["args"] = new JsonArray([.. arguments.Select(a => (JsonNode?)JsonValue.Create(a))]);
 
+    /// <summary>Adds KEY=VALUE to process.env.</summary>
+    public void AddEnvironment(string entry)
+    {
+        if (Process()["env"] is not JsonArray environment)
+        {
+            Process()["env"] = environment = [];
+        }
+
+        environment.Add((JsonNode?)JsonValue.Create(entry));
+    }
+
     /// <summary>Adds a bind mount after all others.</summary>
     public void AddBind(string source, string destination, params ReadOnlySpan<string> options)
     {

@@ -33,6 +33,12 @@ internal sealed class WasmPreparation(string runFolder)
             return (kind, $"the Wasm runner is not at {runFolder}/skiff-run; the folder \"run\" belongs beside the shim's folder \"bin\"");
         }
 
+        // WASI preview 1 has no call for the working directory; Go's library takes it from here.
+        if (spec.WorkingDirectory != "/" && !spec.Environment.Any(e => e.StartsWith("PWD=", StringComparison.Ordinal)))
+        {
+            spec.AddEnvironment("PWD=" + spec.WorkingDirectory);
+        }
+
         spec.AddBind(runFolder, MountPoint, "bind", "ro", "nosuid", "nodev", "rprivate");
         spec.SetArguments([MountPoint + "/skiff-run", "run", "--module", path, "--", .. spec.Arguments]);
         spec.Save();
