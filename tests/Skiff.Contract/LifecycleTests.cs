@@ -72,14 +72,16 @@ public sealed partial class LifecycleTests(Containerds containerds)
     {
         var containerd = await containerds.GetAsync(version);
         var id = ProgramTests.Id();
-        _ = await StartedAsync(containerd, id, "/sleep.wasm", "ready");
+
+        // Without streams: their FIFOs are ctr's, and it leaves them when the task is gone before it asks (with any shim).
+        _ = (await containerd.CtrAsync("run", "--detach", "--null-io", "--runtime", Repository.Shim, PrivateContainerd.Image, id, "/sleep.wasm")).Demand();
         var shim = Assert.Single(containerd.Shims());
         using var handle = PidFds.Open(shim);
         Assert.True(PidFds.Signal(handle!, Signals.Kill));
         Assert.True(await Until.HoldsAsync(
             async () => !(await containerd.CtrAsync("task", "ls")).Output.Contains(id, StringComparison.Ordinal) && containerd.Leftovers().Count == 0, _patience),
             string.Join('\n', containerd.Leftovers()));
-        _ = await containerd.CtrAsync("container", "rm", id); // `ctr run --rm` may have done it
+        _ = (await containerd.CtrAsync("container", "rm", id)).Demand();
     }
 
     [Theory]

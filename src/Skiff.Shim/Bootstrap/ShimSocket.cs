@@ -12,7 +12,7 @@ internal static class ShimSocket
 {
     public const string DefaultFolder = "/run/containerd/s";
 
-    private const int Backlog = 64;
+    private const int Backlog = 512;
 
     public static string PathOf(string folder, string containerdAddress, string ns, string group)
     {

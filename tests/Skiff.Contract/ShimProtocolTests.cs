@@ -1,0 +1,204 @@
+using System.Net.Sockets;
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Skiff.Containerd.Bootstrap;
+using Skiff.Containerd.Task;
+using Skiff.Containerd.Types;
+using Skiff.Linux.Processes;
+using Skiff.Testing;
+using Skiff.Ttrpc;
+
+namespace Skiff.Contract;
+
+/// <summary>The shim by itself, spoken to as containerd does, where no ctr command reaches.</summary>
+public sealed class ShimProtocolTests : IAsyncLifetime
+{
+    private const string Service = "containerd.task.v2.Task";
+    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(30);
+
+    private readonly string _bundle = Directory.CreateTempSubdirectory("skiff-bundle-").FullName;
+    private readonly string _id = "p" + Guid.NewGuid().ToString("n")[..12];
+    private string _socket = "";
+
+    public ValueTask InitializeAsync()
+    {
+        if (Repository.Missing is { } missing)
+        {
+            Assert.Skip(missing);
+        }
+
+        _ = Directory.CreateDirectory(_bundle + "/rootfs/proc");
+        File.Copy(Path.Combine(Repository.Guests, "sleep.native"), _bundle + "/rootfs/sleep");
+        File.WriteAllText(_bundle + "/config.json", """
+            {"ociVersion":"1.0.2","process":{"args":["/sleep"],"cwd":"/","user":{"uid":0,"gid":0}},"root":{"path":"rootfs"},
+             "mounts":[{"destination":"/proc","type":"proc","source":"proc"}],
+             "linux":{"cgroupsPath":"/skiff-protocol/ID","namespaces":[{"type":"pid"},{"type":"mount"},{"type":"ipc"},{"type":"uts"},{"type":"network"}]}}
+            """.Replace("ID", _id, StringComparison.Ordinal));
+        return ValueTask.CompletedTask;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_socket.Length > 0 && File.Exists(_socket))
+        {
+            using var client = await TtrpcClient.ConnectAsync(_socket);
+            _ = await client.CallAsync(Service, "Kill", new KillRequest { Id = _id, Signal = 9 }, Empty.Parser);
+            _ = await client.CallAsync(Service, "Delete", new DeleteRequest { Id = _id }, DeleteResponse.Parser);
+            _ = await client.CallAsync(Service, "Shutdown", new ShutdownRequest { Id = _id }, Empty.Parser);
+        }
+
+        Directory.Delete(_bundle, recursive: true);
+    }
+
+    [Fact]
+    public async Task a_container_goes_through_its_states_and_wrong_calls_say_so()
+    {
+        using var client = await StartAsync();
+        Assert.Equal(TtrpcCode.NotFound, (await CallAsync(client, "State", new StateRequest { Id = _id }, StateResponse.Parser)).Error!.Code);
+        var created = await CallAsync(client, "Create", new CreateTaskRequest { Id = _id, Bundle = _bundle }, CreateTaskResponse.Parser);
+        Assert.Null(created.Error);
+        Assert.Equal(TtrpcCode.AlreadyExists, (await CallAsync(client, "Create", new CreateTaskRequest { Id = _id, Bundle = _bundle }, CreateTaskResponse.Parser)).Error!.Code);
+        Assert.Equal(Status.Created, (await CallAsync(client, "State", new StateRequest { Id = _id }, StateResponse.Parser)).Value!.Status);
+
+        Assert.Null((await CallAsync(client, "Start", new StartRequest { Id = _id }, StartResponse.Parser)).Error);
+        Assert.Equal(Status.Running, (await CallAsync(client, "State", new StateRequest { Id = _id }, StateResponse.Parser)).Value!.Status);
+        Assert.Contains((await CallAsync(client, "Pids", new PidsRequest { Id = _id }, PidsResponse.Parser)).Value!.Processes, p => p.Pid == created.Value!.Pid);
+        Refused(await CallAsync(client, "Start", new StartRequest { Id = _id }, StartResponse.Parser), $"cannot start container {_id}: it is running");
+        Refused(await CallAsync(client, "Delete", new DeleteRequest { Id = _id }, DeleteResponse.Parser), $"cannot delete container {_id}: it is running");
+        Assert.Equal(TtrpcCode.Unimplemented, (await CallAsync(client, "Pause", new Empty(), Empty.Parser)).Error!.Code);
+        Assert.Equal(TtrpcCode.InvalidArgument, (await CallAsync(client, "Kill", new KillRequest { Id = _id, Signal = 4711 }, Empty.Parser)).Error!.Code);
+
+        var wait = CallAsync(client, "Wait", new WaitRequest { Id = _id }, WaitResponse.Parser);
+        Assert.Null((await CallAsync(client, "Kill", new KillRequest { Id = _id, Signal = 9 }, Empty.Parser)).Error);
+        Assert.Equal(137u, (await wait).Value!.ExitStatus);
+        Assert.Equal(TtrpcCode.NotFound, (await CallAsync(client, "Kill", new KillRequest { Id = _id, Signal = 9 }, Empty.Parser)).Error!.Code);
+        Assert.Equal(137u, (await CallAsync(client, "Delete", new DeleteRequest { Id = _id }, DeleteResponse.Parser)).Value!.ExitStatus);
+        await GoneAsync(client);
+    }
+
+    [Fact]
+    public async Task a_program_that_dies_before_its_start_is_reported()
+    {
+        using var client = await StartAsync();
+        var created = await CallAsync(client, "Create", new CreateTaskRequest { Id = _id, Bundle = _bundle }, CreateTaskResponse.Parser);
+        using var init = PidFds.Open((int)created.Value!.Pid);
+        Assert.True(PidFds.Signal(init!, Signals.Kill));
+        Assert.Equal(137u, (await CallAsync(client, "Wait", new WaitRequest { Id = _id }, WaitResponse.Parser)).Value!.ExitStatus);
+        Refused(await CallAsync(client, "Start", new StartRequest { Id = _id }, StartResponse.Parser), "cannot start");
+        Assert.Equal(137u, (await CallAsync(client, "Delete", new DeleteRequest { Id = _id }, DeleteResponse.Parser)).Value!.ExitStatus);
+        await GoneAsync(client);
+    }
+
+    [Fact]
+    public async Task a_created_container_can_be_deleted()
+    {
+        using var client = await StartAsync();
+        Assert.Null((await CallAsync(client, "Create", new CreateTaskRequest { Id = _id, Bundle = _bundle }, CreateTaskResponse.Parser)).Error);
+        Assert.Equal(137u, (await CallAsync(client, "Delete", new DeleteRequest { Id = _id }, DeleteResponse.Parser)).Value!.ExitStatus);
+        await GoneAsync(client);
+    }
+
+    [Fact]
+    public async Task bootstrap_parameters_get_a_protobuf_answer_and_a_second_start_the_same_address()
+    {
+        var parameters = new BootstrapParams { InstanceId = _id, Namespace = "skiff-test", ContainerdVersion = "2.4.2", ContainerdTtrpcAddress = _bundle + "/none.ttrpc" };
+        var first = BootstrapResult.Parser.ParseFrom((await RunStartAsync(parameters.ToByteArray())).Output);
+        Assert.Equal((2, "ttrpc"), (first.Version, first.Protocol));
+        _socket = first.Address["unix://".Length..];
+        var second = await RunStartAsync([]);
+        Assert.Equal(first.Address, second.OutputText);
+        using var client = await TtrpcClient.ConnectAsync(_socket);
+        await GoneAsync(client);
+    }
+
+    [Fact]
+    public async Task racing_starts_end_with_one_shim()
+    {
+        var results = await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => RunStartAsync([])));
+        _ = Assert.Single(results.Select(r => r.OutputText).Distinct());
+        _socket = results[0].OutputText["unix://".Length..];
+        using var client = await TtrpcClient.ConnectAsync(_socket);
+        var pid = (await CallAsync(client, "Connect", new ConnectRequest { Id = _id }, ConnectResponse.Parser)).Value!.ShimPid;
+        foreach (var process in Directory.GetDirectories("/proc").Select(Path.GetFileName).Where(n => uint.TryParse(n, out var p) && p != pid))
+        {
+            var command = Path.Combine("/proc", process!, "cmdline");
+            Assert.False(File.Exists(command) && Contains(command, _id), $"process {process} serves {_id} too");
+        }
+
+        await GoneAsync(client);
+    }
+
+    [Fact]
+    public async Task random_bytes_on_its_socket_leave_the_shim_up()
+    {
+        using var client = await StartAsync();
+        var random = new Random(4);
+        for (var i = 0; i < 200; i++)
+        {
+            using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+            await socket.ConnectAsync(new UnixDomainSocketEndPoint(_socket));
+            var bytes = new byte[random.Next(500)];
+            random.NextBytes(bytes);
+            _ = await socket.SendAsync(bytes);
+        }
+
+        Assert.NotEqual(0u, (await CallAsync(client, "Connect", new ConnectRequest { Id = _id }, ConnectResponse.Parser)).Value!.ShimPid);
+        await GoneAsync(client);
+    }
+
+    [Fact]
+    public async Task info_and_version_work_without_a_namespace()
+    {
+        var info = await Command.RunAsync(new SpawnRequest { Path = Repository.Shim, Arguments = [Repository.Shim, "-info"] }, _patience);
+        Assert.Equal("io.containerd.skiff.v1", RuntimeInfo.Parser.ParseFrom(info.Output).Name);
+        var version = await Command.RunAsync(new SpawnRequest { Path = Repository.Shim, Arguments = [Repository.Shim, "-v"] }, _patience);
+        Assert.StartsWith("containerd-shim-skiff-v1 ", version.OutputText, StringComparison.Ordinal);
+    }
+
+    private static bool Contains(string file, string text)
+    {
+        try
+        {
+            return File.ReadAllText(file).Contains(text, StringComparison.Ordinal);
+        }
+        catch (IOException)
+        {
+            return false;
+        }
+    }
+
+    private static Task<TtrpcResult<T>> CallAsync<T>(TtrpcClient client, string method, IMessage request, MessageParser<T> parser)
+        where T : class, IMessage<T> => client.CallAsync(Service, method, request, parser, _patience).WaitAsync(_patience);
+
+    private static void Refused<T>(TtrpcResult<T> result, string says)
+        where T : class
+    {
+        Assert.Equal(TtrpcCode.FailedPrecondition, result.Error!.Code);
+        Assert.Contains(says, result.Error.Message, StringComparison.Ordinal);
+    }
+
+    private async Task<CommandResult> RunStartAsync(byte[] input)
+    {
+        var request = new SpawnRequest
+        {
+            Path = Repository.Shim,
+            Arguments = [Repository.Shim, "-namespace", "skiff-test", "-id", _id, "-address", _bundle + "/none.sock", "start"],
+            WorkingDirectory = _bundle,
+        };
+        var result = await Command.RunAsync(request, _patience, input);
+        Assert.Equal((0u, ""), (result.Exit.ShellCode, result.Error));
+        return result;
+    }
+
+    private async Task<TtrpcClient> StartAsync()
+    {
+        _socket = (await RunStartAsync([])).OutputText["unix://".Length..];
+        return await TtrpcClient.ConnectAsync(_socket);
+    }
+
+    private async Task GoneAsync(TtrpcClient client)
+    {
+        Assert.Null((await CallAsync(client, "Shutdown", new ShutdownRequest { Id = _id }, Empty.Parser)).Error);
+        Assert.True(await Until.HoldsAsync(() => Task.FromResult(!File.Exists(_socket)), _patience), $"{_socket} is still there");
+    }
+}
