@@ -1,6 +1,3 @@
-using Google.Protobuf;
-using Google.Protobuf.WellKnownTypes;
-using Skiff.Containerd.Bootstrap;
 using Skiff.Shim.Bootstrap;
 
 namespace Skiff.Shim.Tests;

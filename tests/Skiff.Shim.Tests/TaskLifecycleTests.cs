@@ -1,5 +1,4 @@
 using Skiff.Shim.Tasks;
-using Skiff.Ttrpc;
 
 namespace Skiff.Shim.Tests;
 
