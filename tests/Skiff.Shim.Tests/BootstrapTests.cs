@@ -1,3 +1,6 @@
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Skiff.Containerd.Bootstrap;
 using Skiff.Shim.Bootstrap;
 
 namespace Skiff.Shim.Tests;

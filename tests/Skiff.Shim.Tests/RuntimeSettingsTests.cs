@@ -1,3 +1,6 @@
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Skiff.Containerd.Options;
 using Skiff.Shim.OciRuntime;
 
 namespace Skiff.Shim.Tests;

@@ -1,4 +1,5 @@
 using Skiff.Shim.Tasks;
+using Skiff.Ttrpc;
 
 namespace Skiff.Shim.Tests;
 

@@ -1,6 +1,9 @@
 using System.Buffers.Binary;
 using System.Net.Sockets;
 using System.Text;
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Microsoft.Extensions.Logging.Abstractions;
 using Skiff.Ttrpc.Wire;
 
 namespace Skiff.Ttrpc.Tests;
