@@ -65,6 +65,11 @@ public sealed class ShimProtocolTests : IAsyncLifetime
         Assert.Contains((await CallAsync(client, "Pids", new PidsRequest { Id = _id }, PidsResponse.Parser)).Value!.Processes, p => p.Pid == created.Value!.Pid);
         Refused(await CallAsync(client, "Start", new StartRequest { Id = _id }, StartResponse.Parser), $"cannot start container {_id}: it is running");
         Refused(await CallAsync(client, "Delete", new DeleteRequest { Id = _id }, DeleteResponse.Parser), $"cannot delete container {_id}: it is running");
+        foreach (var descriptor in (int[])[0, 1, 2])
+        {
+            Assert.Equal("/dev/null", new FileInfo($"/proc/{created.Value!.Pid}/fd/{descriptor}").LinkTarget); // no stream was asked for
+        }
+
         Assert.Equal(TtrpcCode.Unimplemented, (await CallAsync(client, "Pause", new Empty(), Empty.Parser)).Error!.Code);
         Assert.Equal(TtrpcCode.InvalidArgument, (await CallAsync(client, "Kill", new KillRequest { Id = _id, Signal = 4711 }, Empty.Parser)).Error!.Code);
 
@@ -184,6 +189,9 @@ public sealed class ShimProtocolTests : IAsyncLifetime
             Path = Repository.Shim,
             Arguments = [Repository.Shim, "-namespace", "skiff-test", "-id", _id, "-address", _bundle + "/none.sock", "start"],
             WorkingDirectory = _bundle,
+
+            // As containerd.service hands it down: runc must not see it, or its start waits for a notification that never comes.
+            Environment = [$"PATH={Environment.GetEnvironmentVariable("PATH")}", $"NOTIFY_SOCKET={_bundle}/notify"],
         };
         var result = await Command.RunAsync(request, _patience, input);
         Assert.Equal((0u, ""), (result.Exit.ShellCode, result.Error));

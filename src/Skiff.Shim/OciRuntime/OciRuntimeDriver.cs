@@ -15,6 +15,22 @@ internal sealed class OciRuntimeDriver
     // What a hung runtime may cost at most; the caller's own deadline usually comes first.
     private static readonly TimeSpan _longest = TimeSpan.FromMinutes(5);
 
+    // Where containerd is a systemd service of type notify, it hands NOTIFY_SOCKET down to us. With it, runc's start waits until the
+    // container itself reports that it is ready, which for most is never.
+    private static readonly Lazy<List<string>> _environment = new(() =>
+    {
+        List<string> all = [];
+        foreach (System.Collections.DictionaryEntry entry in Environment.GetEnvironmentVariables())
+        {
+            if (entry.Key is not "NOTIFY_SOCKET")
+            {
+                all.Add($"{entry.Key}={entry.Value}");
+            }
+        }
+
+        return all;
+    });
+
     private readonly RuntimeSettings _settings;
     private readonly string _bundle;
     private readonly string _root;
@@ -88,11 +104,15 @@ internal sealed class OciRuntimeDriver
         }
 
         all.AddRange(arguments);
-        var request = new SpawnRequest { Path = program, Arguments = all, WorkingDirectory = _bundle, NewProcessGroup = true };
-        if (files is not null)
+        var request = new SpawnRequest
         {
-            request = request with { Files = files };
-        }
+            Path = program,
+            Arguments = all,
+            Environment = _environment.Value,
+            WorkingDirectory = _bundle,
+            Files = files ?? new Dictionary<int, SafeFileHandle>(),
+            NewProcessGroup = true,
+        };
 
         try
         {

@@ -34,7 +34,7 @@ internal sealed class ContainerStdio : IDisposable
 
     public string Stderr { get; }
 
-    /// <summary>The container's ends by descriptor; those that are not wanted are missing. Gone after <see cref="HandedOver"/>.</summary>
+    /// <summary>The container's ends by descriptor; those that are not wanted are /dev/null. Gone after <see cref="HandedOver"/>.</summary>
     public IReadOnlyDictionary<int, SafeFileHandle> Ends => _ends;
 
     /// <summary>Opens the streams. An empty path, or one where nothing is, means that the stream is not wanted.</summary>
@@ -55,6 +55,14 @@ internal sealed class ContainerStdio : IDisposable
             stdio.OpenInput();
             stdio.OpenOutput(1, stdout);
             stdio.OpenOutput(2, stderr);
+            for (var descriptor = 0; descriptor <= 2; descriptor++)
+            {
+                if (!stdio._ends.ContainsKey(descriptor))
+                {
+                    stdio._ends[descriptor] = File.OpenHandle("/dev/null", FileMode.Open, descriptor == 0 ? FileAccess.Read : FileAccess.Write);
+                }
+            }
+
             return (stdio, null);
         }
         catch (IOException e)

@@ -1,0 +1,37 @@
+#!/bin/bash
+# Runs in a machine with systemd and containerd.service, the tree in /opt/skiff and the guests' image in /skiff-guests.tar:
+# the same hello under both cgroup drivers, and nothing left. Prints "station ok" at the end.
+set -euo pipefail
+for _ in $(seq 100); do ctr version >/dev/null 2>&1 && break; sleep 0.2; done
+ctr images import /skiff-guests.tar >/dev/null
+printf 'SystemdCgroup = true\n' > /tmp/systemd.toml
+image=skiff.test/guests:1 shim=/opt/skiff/bin/containerd-shim-skiff-v1
+
+for kind in wasm component.wasm native; do
+  timeout 120 ctr run --rm --runtime $shim $image plain-$kind /hello.$kind a
+  timeout 120 ctr run --rm --runtime $shim --runtime-config-path /tmp/systemd.toml --cgroup system.slice:skiff:systemd-$kind $image systemd-$kind /hello.$kind a
+done
+
+timeout 120 ctr run -d --null-io --runtime $shim --runtime-config-path /tmp/systemd.toml --cgroup system.slice:skiff:sleeper $image sleeper /sleep.wasm
+pid=$(ctr task ls | awk '$1 == "sleeper" {print $2}')
+grep -q 'system.slice/skiff-sleeper.scope' "/proc/$pid/cgroup"
+[ "$(systemctl is-active skiff-sleeper.scope)" = active ]
+ctr task kill --signal SIGTERM sleeper
+for _ in $(seq 100); do ctr task ls | grep -q 'sleeper.*STOPPED' && break; sleep 0.2; done
+ctr task ls | grep -q 'sleeper.*STOPPED'
+rc=0; ctr task delete sleeper || rc=$?
+[ $rc = 143 ]   # the guest's status
+ctr container rm sleeper
+
+timeout 120 ctr run -d --null-io --runtime $shim $image family /sleep.native
+ctr task kill --all --signal SIGKILL family
+for _ in $(seq 100); do ctr task ls | grep -q 'family.*STOPPED' && break; sleep 0.2; done
+rc=0; ctr task delete family || rc=$?
+[ $rc = 137 ]
+ctr container rm family
+
+for _ in $(seq 50); do [ -z "$(ls /run/containerd/s /run/containerd/runc/default)" ] || sleep 0.2; done
+ls -A /run/containerd/s /run/containerd/runc/default /run/containerd/io.containerd.runtime.v2.task/default | grep -v ':$' | grep . && exit 1
+[ "$(systemctl is-active skiff-sleeper.scope)" = inactive ]
+for c in /proc/[0-9]*/exe; do [ "$(readlink "$c" || true)" != $shim ] || { echo "a shim is left"; exit 1; }; done
+echo "station ok"
