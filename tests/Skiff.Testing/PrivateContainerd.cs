@@ -175,7 +175,8 @@ public sealed class PrivateContainerd : IAsyncDisposable
         }
     }
 
-    private static ImageArchive GuestImage()
+    /// <summary>The image of all guests.</summary>
+    public static ImageArchive GuestImage()
     {
         var image = new ImageArchive(Image).Folder("etc").Folder("tmp").Folder("work").Folder("data").Folder("rw").Folder("dev").Folder("proc").Folder("sys");
         foreach (var guest in Directory.GetFiles(Repository.Guests).Where(f => f.EndsWith(".wasm", StringComparison.Ordinal) || f.EndsWith(".native", StringComparison.Ordinal)))
