@@ -37,7 +37,33 @@ internal static class Guest
         using var engine = new Engine(config);
         using var store = new Store(engine);
         store.SetWasiConfiguration(Wasi(options));
-        return component ? RunComponent(engine, store, bytes, options.Module) : RunModule(engine, store, bytes, options.Module);
+        Func<int>? entry;
+        try
+        {
+            entry = component ? LoadComponent(engine, store, bytes) : LoadModule(engine, store, bytes, Path.GetFileName(options.Module));
+        }
+        catch (WasmtimeException e) when (e is not TrapException && e.ExitCode is null)
+        {
+            return Libc.Report($"{options.Module} cannot be loaded: {e.Message.TrimEnd()}; {Fix}", RunOptions.CannotRun);
+        }
+        catch (WasmtimeException e)
+        {
+            return Ended(e); // by its start function, before its entry
+        }
+
+        if (entry is null)
+        {
+            return Libc.Report($"{options.Module} {(component ? "does not export wasi:cli/run@0.2" : "has no function _start")}; {Fix}", RunOptions.CannotRun);
+        }
+
+        try
+        {
+            return entry();
+        }
+        catch (WasmtimeException e)
+        {
+            return Ended(e);
+        }
     }
 
     private static WasiConfiguration Wasi(RunOptions options)
@@ -57,7 +83,8 @@ internal static class Guest
         return wasi;
     }
 
-    private static int RunModule(Engine engine, Store store, byte[] bytes, string name)
+    /// <returns>What runs it, or null when it has no entry.</returns>
+    private static Func<int>? LoadModule(Engine engine, Store store, byte[] bytes, string name)
     {
         using var linker = new Linker(engine);
         linker.DefineWasi();
@@ -65,69 +92,33 @@ internal static class Guest
         // The engine's own proc_exit traps for statuses of 126 and more, which native programs and shells use.
         linker.AllowShadowing = true;
         linker.Define("wasi_snapshot_preview1", "proc_exit", Function.FromCallback(store, (int status) => Libc._exit(status & 0xff)));
-        Action? start;
-        try
+        if (linker.Instantiate(store, Module.FromBytes(engine, name, bytes)).GetAction("_start") is not { } start)
         {
-            var module = Module.FromBytes(engine, Path.GetFileName(name), bytes);
-            start = linker.Instantiate(store, module).GetAction("_start");
-        }
-        catch (WasmtimeException e) when (e is not TrapException && e.ExitCode is null)
-        {
-            return Libc.Report($"{name} cannot be loaded: {e.Message.TrimEnd()}; {Fix}", RunOptions.CannotRun);
-        }
-        catch (WasmtimeException e)
-        {
-            return Ended(e);
+            return null;
         }
 
-        return start is null
-            ? Libc.Report($"{name} has no function _start; {Fix}", RunOptions.CannotRun)
-            : Call(() =>
-            {
-                start();
-                return 0;
-            });
+        return () =>
+        {
+            start();
+            return 0;
+        };
     }
 
-    private static int RunComponent(Engine engine, Store store, byte[] bytes, string name)
+    /// <returns>What runs it, or null when it has no entry.</returns>
+    private static Func<int>? LoadComponent(Engine engine, Store store, byte[] bytes)
     {
         using var linker = new ComponentLinker(engine);
         linker.AddWasiPreview2();
+        var instance = linker.Instantiate(store, Component.FromBytes(engine, bytes));
+
+        // The interface's version is part of its name; any 0.2 will do.
         ComponentFunction? run = null;
-        try
+        for (var patch = 0; run is null && patch < 32; patch++)
         {
-            var instance = linker.Instantiate(store, Component.FromBytes(engine, bytes));
-
-            // The interface's version is part of its name; any 0.2 will do.
-            for (var patch = 0; run is null && patch < 32; patch++)
-            {
-                run = instance.GetFunction($"wasi:cli/run@0.2.{patch}", "run");
-            }
-        }
-        catch (WasmtimeException e) when (e is not TrapException && e.ExitCode is null)
-        {
-            return Libc.Report($"{name} cannot be loaded: {e.Message.TrimEnd()}; {Fix}", RunOptions.CannotRun);
-        }
-        catch (WasmtimeException e)
-        {
-            return Ended(e);
+            run = instance.GetFunction($"wasi:cli/run@0.2.{patch}", "run");
         }
 
-        return run is null
-            ? Libc.Report($"{name} does not export wasi:cli/run@0.2; {Fix}", RunOptions.CannotRun)
-            : Call(() => run.Call() is { IsOk: false } ? 1 : 0);
-    }
-
-    private static int Call(Func<int> body)
-    {
-        try
-        {
-            return body();
-        }
-        catch (WasmtimeException e)
-        {
-            return Ended(e);
-        }
+        return run is null ? null : () => run.Call() is { IsOk: false } ? 1 : 0;
     }
 
     private static int Ended(WasmtimeException e) =>

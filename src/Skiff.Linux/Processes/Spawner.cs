@@ -84,7 +84,7 @@ internal static unsafe class Spawner
             }
 
             argv = Strings(request.Arguments);
-            envp = Strings(request.Environment ?? CurrentEnvironment());
+            envp = Strings(request.Environment ?? ThisProcess.EnvironmentWithout());
             int pid;
             Check(Libc.posix_spawn(&pid, request.Path, actions, attributes, argv, envp), request);
             return pid;
@@ -109,17 +109,6 @@ internal static unsafe class Spawner
         {
             throw new LinuxException($"start {request.Path}", error);
         }
-    }
-
-    private static List<string> CurrentEnvironment()
-    {
-        List<string> all = [];
-        foreach (System.Collections.DictionaryEntry entry in Environment.GetEnvironmentVariables())
-        {
-            all.Add($"{entry.Key}={entry.Value}");
-        }
-
-        return all;
     }
 
     /// <summary>One block: the null-ended array of pointers, then the strings it points to.</summary>

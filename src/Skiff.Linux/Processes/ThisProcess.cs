@@ -11,6 +11,22 @@ public static class ThisProcess
     /// <summary>The user it acts as.</summary>
     public static uint UserId => Libc.geteuid();
 
+    /// <summary>Its environment as KEY=VALUE, as <see cref="SpawnRequest.Environment"/> takes it.</summary>
+    /// <param name="without">The names of variables that a child must not get.</param>
+    public static List<string> EnvironmentWithout(params ReadOnlySpan<string> without)
+    {
+        List<string> all = [];
+        foreach (System.Collections.DictionaryEntry entry in Environment.GetEnvironmentVariables())
+        {
+            if (!without.Contains((string)entry.Key))
+            {
+                all.Add($"{entry.Key}={entry.Value}");
+            }
+        }
+
+        return all;
+    }
+
     /// <summary>How likely the kernel is to kill a process for memory, -1000 to 1000; null when it is gone.</summary>
     public static int? OomScoreAdjustmentOf(int pid)
     {

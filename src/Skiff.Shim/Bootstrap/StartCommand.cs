@@ -30,13 +30,7 @@ internal static class StartCommand
             return (null, badName);
         }
 
-        var (bytes, tooLarge) = await ReadAsync(stdin, cancellation).ConfigureAwait(false);
-        if (tooLarge)
-        {
-            return (null, $"stdin of start is larger than {BootstrapInput.Limit >> 20} MiB");
-        }
-
-        var input = BootstrapInput.Parse(bytes, arguments.Id, arguments.Namespace);
+        var input = BootstrapInput.Parse(await ReadAsync(stdin, cancellation).ConfigureAwait(false), arguments.Id, arguments.Namespace);
         if (input.Problem is not null)
         {
             return (null, input.Problem);
@@ -131,37 +125,23 @@ internal static class StartCommand
     /// <summary>containerd 2.3 and later say in the parameters what earlier ones say in the environment.</summary>
     private static List<string> DaemonEnvironment(BootstrapParams? parameters)
     {
-        List<string> result = [];
-        foreach (System.Collections.DictionaryEntry entry in Environment.GetEnvironmentVariables())
-        {
-            if (entry.Key is not "TTRPC_ADDRESS" || parameters is not { ContainerdTtrpcAddress.Length: > 0 })
-            {
-                result.Add($"{entry.Key}={entry.Value}");
-            }
-        }
-
-        if (parameters is { ContainerdTtrpcAddress: { Length: > 0 } address })
-        {
-            result.Add($"TTRPC_ADDRESS={address}");
-        }
-
-        return result;
+        const string name = "TTRPC_ADDRESS";
+        return parameters is { ContainerdTtrpcAddress: { Length: > 0 } address }
+            ? [.. ThisProcess.EnvironmentWithout(name), $"{name}={address}"]
+            : ThisProcess.EnvironmentWithout();
     }
 
-    private static async Task<(byte[] Bytes, bool TooLarge)> ReadAsync(Stream stdin, CancellationToken cancellation)
+    /// <summary>Reads to the end, or a little past the limit, which is enough for the parser to refuse it.</summary>
+    private static async Task<byte[]> ReadAsync(Stream stdin, CancellationToken cancellation)
     {
         using var all = new MemoryStream();
         var buffer = new byte[8192];
         int count;
-        while ((count = await stdin.ReadAsync(buffer, cancellation).ConfigureAwait(false)) > 0)
+        while (all.Length <= BootstrapInput.Limit && (count = await stdin.ReadAsync(buffer, cancellation).ConfigureAwait(false)) > 0)
         {
             all.Write(buffer, 0, count);
-            if (all.Length > BootstrapInput.Limit)
-            {
-                return ([], true);
-            }
         }
 
-        return (all.ToArray(), false);
+        return all.ToArray();
     }
 }

@@ -17,19 +17,7 @@ internal sealed class OciRuntimeDriver
 
     // Where containerd is a systemd service of type notify, it hands NOTIFY_SOCKET down to us. With it, runc's start waits until the
     // container itself reports that it is ready, which for most is never.
-    private static readonly Lazy<List<string>> _environment = new(() =>
-    {
-        List<string> all = [];
-        foreach (System.Collections.DictionaryEntry entry in Environment.GetEnvironmentVariables())
-        {
-            if (entry.Key is not "NOTIFY_SOCKET")
-            {
-                all.Add($"{entry.Key}={entry.Value}");
-            }
-        }
-
-        return all;
-    });
+    private static readonly Lazy<List<string>> _environment = new(() => ThisProcess.EnvironmentWithout("NOTIFY_SOCKET"));
 
     private readonly RuntimeSettings _settings;
     private readonly string _bundle;
