@@ -16,31 +16,30 @@ internal static class Guest
     /// <returns>The exit status: the guest's own, 134 for a trap, 126 when it cannot be run; stderr then says why.</returns>
     public static int Run(RunOptions options)
     {
+        // With an artifact the first bytes are enough: they say which kind it is.
         byte[] bytes;
         try
         {
-            bytes = File.ReadAllBytes(options.Module);
+            bytes = options.Artifact.Length == 0 ? File.ReadAllBytes(options.Module) : ReadHeader(options.Module);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             return Libc.Report($"{options.Module} cannot be read: {e.Message}", RunOptions.CannotRun);
         }
 
-        if (bytes.Length < HeaderSize || !bytes.AsSpan().StartsWith("\0asm"u8))
+        if (!Compilation.IsWasm(bytes))
         {
             return Libc.Report($"{options.Module} is not WebAssembly, or was cut off; {Fix}", RunOptions.CannotRun);
         }
 
-        var component = bytes[6] == 1;
-        using var config = new Config();
-        _ = config.WithComponentModel(component);
-        using var engine = new Engine(config);
+        var component = Compilation.IsComponent(bytes);
+        using var engine = Compilation.NewEngine(component);
         using var store = new Store(engine);
         store.SetWasiConfiguration(Wasi(options));
         Func<int>? entry;
         try
         {
-            entry = component ? LoadComponent(engine, store, bytes) : LoadModule(engine, store, bytes, Path.GetFileName(options.Module));
+            entry = component ? LoadComponent(engine, store, options, bytes) : LoadModule(engine, store, options, bytes);
         }
         catch (WasmtimeException e) when (e is not TrapException && e.ExitCode is null)
         {
@@ -66,6 +65,13 @@ internal static class Guest
         }
     }
 
+    private static byte[] ReadHeader(string path)
+    {
+        using var file = File.OpenHandle(path);
+        var header = new byte[HeaderSize];
+        return header[..RandomAccess.Read(file, header, 0)];
+    }
+
     private static WasiConfiguration Wasi(RunOptions options)
     {
         var directory = Environment.CurrentDirectory;
@@ -84,15 +90,17 @@ internal static class Guest
     }
 
     /// <returns>What runs it, or null when it has no entry.</returns>
-    private static Func<int>? LoadModule(Engine engine, Store store, byte[] bytes, string name)
+    private static Func<int>? LoadModule(Engine engine, Store store, RunOptions options, byte[] bytes)
     {
+        var name = Path.GetFileName(options.Module);
+        var module = options.Artifact.Length > 0 ? Module.DeserializeFile(engine, name, options.Artifact) : Module.FromBytes(engine, name, bytes);
         using var linker = new Linker(engine);
         linker.DefineWasi();
 
         // The engine's own proc_exit traps for statuses of 126 and more, which native programs and shells use.
         linker.AllowShadowing = true;
         linker.Define("wasi_snapshot_preview1", "proc_exit", Function.FromCallback(store, (int status) => Libc._exit(status & 0xff)));
-        if (linker.Instantiate(store, Module.FromBytes(engine, name, bytes)).GetAction("_start") is not { } start)
+        if (linker.Instantiate(store, module).GetAction("_start") is not { } start)
         {
             return null;
         }
@@ -105,11 +113,12 @@ internal static class Guest
     }
 
     /// <returns>What runs it, or null when it has no entry.</returns>
-    private static Func<int>? LoadComponent(Engine engine, Store store, byte[] bytes)
+    private static Func<int>? LoadComponent(Engine engine, Store store, RunOptions options, byte[] bytes)
     {
+        var component = options.Artifact.Length > 0 ? Component.DeserializeFile(engine, options.Artifact) : Component.FromBytes(engine, bytes);
         using var linker = new ComponentLinker(engine);
         linker.AddWasiPreview2();
-        var instance = linker.Instantiate(store, Component.FromBytes(engine, bytes));
+        var instance = linker.Instantiate(store, component);
 
         // The interface's version is part of its name; any 0.2 will do.
         ComponentFunction? run = null;

@@ -15,9 +15,16 @@ internal sealed record RunOptions
     /// <summary>The exit status for a module that cannot be run.</summary>
     public const int CannotRun = 126;
 
-    private const string UsageText = "usage: skiff-run run --module FILE [--dir GUEST=PATH[:ro]]... -- NAME [ARGUMENT]... | skiff-run --version";
+    private const string UsageText = "usage: skiff-run run --module FILE [--artifact FILE] [--dir GUEST=PATH[:ro]]... -- NAME [ARGUMENT]... "
+        + "| skiff-run compile < MODULE > ARTIFACT | skiff-run --version";
 
     public bool Version { get; private init; }
+
+    /// <summary>Compile stdin to stdout, and run nothing.</summary>
+    public bool Compile { get; private init; }
+
+    /// <summary>What <c>compile</c> made of the module; empty: it is compiled here and now.</summary>
+    public string Artifact { get; private init; } = "";
 
     public string Module { get; private init; } = "";
 
@@ -34,12 +41,17 @@ internal sealed record RunOptions
             return (new RunOptions { Version = true }, null);
         }
 
+        if (words is ["compile"])
+        {
+            return (new RunOptions { Compile = true }, null);
+        }
+
         if (words is not ["run", ..])
         {
             return (null, UsageText);
         }
 
-        var module = "";
+        string module = "", artifact = "";
         List<Preopen> directories = [];
         for (var i = 1; i < words.Length; i++)
         {
@@ -47,6 +59,9 @@ internal sealed record RunOptions
             {
                 case "--module" when i + 1 < words.Length:
                     module = words[++i];
+                    break;
+                case "--artifact" when i + 1 < words.Length:
+                    artifact = words[++i];
                     break;
                 case "--dir" when i + 1 < words.Length:
                     var text = words[++i];
@@ -60,7 +75,7 @@ internal sealed record RunOptions
                     directories.Add(new Preopen(parts[0], parts[1], readOnly));
                     break;
                 case "--" when module.Length > 0 && i + 1 < words.Length:
-                    return (new RunOptions { Module = module, Directories = directories, Arguments = words[(i + 1)..] }, null);
+                    return (new RunOptions { Module = module, Artifact = artifact, Directories = directories, Arguments = words[(i + 1)..] }, null);
                 default:
                     return (null, $"\"{words[i]}\" was not expected; {UsageText}");
             }

@@ -37,14 +37,20 @@ public static unsafe class AtomicFile
                 Check(Libc.fsync(fd), "sync", temporary);
             }
 
-            File.Move(temporary, path, overwrite: true);
+            MoveInto(temporary, path);
         }
         catch
         {
             File.Delete(temporary);
             throw;
         }
+    }
 
+    /// <summary>Gives a file that is written and synced its name, in the same folder, so that the name outlasts a power cut too.</summary>
+    /// <exception cref="IOException">It could not be renamed.</exception>
+    public static void MoveInto(string temporary, string path)
+    {
+        File.Move(temporary, path, overwrite: true);
         SyncDirectory(Path.GetDirectoryName(Path.GetFullPath(path))!);
     }
 

@@ -7,6 +7,7 @@ namespace Skiff.Linux.Files;
 public sealed class FolderLock : IDisposable
 {
     private const int Exclusive = 2;
+    private const int NonBlocking = 4;
 
     private readonly SafeFileHandle _folder;
 
@@ -14,25 +15,41 @@ public sealed class FolderLock : IDisposable
 
     /// <summary>Waits for the lock and takes it.</summary>
     /// <exception cref="LinuxException">There is no such folder.</exception>
-    public static FolderLock Acquire(string path)
+    public static FolderLock Acquire(string path) => Take(path, Exclusive)!;
+
+    /// <summary>Takes the lock if nobody has it.</summary>
+    /// <returns>Null when somebody has it, or there is no such folder any more.</returns>
+    public static FolderLock? TryAcquire(string path)
     {
-        var folder = OpenFile.Open(path, Libc.OpenReadOnly | Libc.OpenCloseOnExec, 0);
-        int result;
-        do
+        try
         {
-            result = Libc.flock((int)folder.DangerousGetHandle(), Exclusive);
+            return Take(path, Exclusive | NonBlocking);
         }
-        while (result < 0 && Marshal.GetLastPInvokeError() == Errno.Interrupted);
-
-        if (result < 0)
+        catch (LinuxException e) when (e.ErrorNumber == Errno.NoEntry)
         {
-            folder.Dispose();
-            throw LinuxException.Last($"lock {path}");
+            return null;
         }
-
-        return new FolderLock(folder);
     }
 
     /// <summary>Gives the lock back.</summary>
     public void Dispose() => _folder.Dispose();
+
+    private static FolderLock? Take(string path, int operation)
+    {
+        var folder = OpenFile.Open(path, Libc.OpenReadOnly | Libc.OpenCloseOnExec, 0);
+        int error;
+        do
+        {
+            error = Libc.flock((int)folder.DangerousGetHandle(), operation) < 0 ? Marshal.GetLastPInvokeError() : 0;
+        }
+        while (error == Errno.Interrupted);
+
+        if (error == 0)
+        {
+            return new FolderLock(folder);
+        }
+
+        folder.Dispose();
+        return error == Errno.Again ? null : throw new LinuxException($"lock {path}", error);
+    }
 }

@@ -1,5 +1,4 @@
 using System.Net.Sockets;
-using System.Security.Cryptography;
 using System.Text;
 
 namespace Skiff.Shim.Bootstrap;
@@ -14,11 +13,8 @@ internal static class ShimSocket
 
     private const int Backlog = 512;
 
-    public static string PathOf(string folder, string containerdAddress, string ns, string group)
-    {
-        var digest = SHA256.HashData(Encoding.UTF8.GetBytes($"{containerdAddress}/{ns}/{group}"));
-        return Path.Combine(folder, Convert.ToHexStringLower(digest));
-    }
+    public static string PathOf(string folder, string containerdAddress, string ns, string group) =>
+        Path.Combine(folder, Sha256.HexOf(Encoding.UTF8.GetBytes($"{containerdAddress}/{ns}/{group}")));
 
     /// <summary>Listens there, unless a living shim does already. A socket file that a dead shim left is replaced.</summary>
     /// <remarks>
