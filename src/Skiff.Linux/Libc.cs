@@ -12,6 +12,8 @@ internal static unsafe partial class Libc
     internal const int OpenReadWrite = 2;
     internal const int OpenCreate = 0x40;
     internal const int OpenExclusive = 0x80;
+    internal const int OpenNoTerminal = 0x100;
+    internal const int OpenAppend = 0x400;
     internal const int OpenNonBlock = 0x800;
     internal const int OpenCloseOnExec = 0x80000;
     internal const int OpenPath = 0x200000;
@@ -29,7 +31,10 @@ internal static unsafe partial class Libc
 
     internal const long SysPidFdSendSignal = 424;
     internal const long SysPidFdOpen = 434;
+    internal const long SysOpenTree = 428;
+    internal const long SysMoveMount = 429;
     internal const long SysOpenAt2 = 437;
+    internal const long SysMountSetAttr = 442;
 
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     internal static partial int open(string path, int flags, uint mode);
@@ -86,6 +91,15 @@ internal static unsafe partial class Libc
     internal static partial long syscall(long number, nint a, nint b, nint c, nint d);
 
     [LibraryImport(Library, SetLastError = true)]
+    internal static partial long syscall(long number, nint a, nint b, nint c, nint d, nint e);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int setns(int fd, int kind);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int mkdir(string path, uint mode);
+
+    [LibraryImport(Library, SetLastError = true)]
     internal static partial int unshare(int flags);
 
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
@@ -105,6 +119,33 @@ internal static unsafe partial class Libc
 
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int epoll_wait(int epoll, byte* events, int count, int timeout);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int ioctl(int fd, nuint request, void* argument);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int pipe2(int* ends, int flags);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int fchown(int fd, uint user, uint group);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int socket(int domain, int type, int protocol);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int bind(int socket, byte* address, uint length);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int listen(int socket, int backlog);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int accept4(int socket, byte* address, uint* length, int flags);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial nint recvmsg(int socket, void* message, int flags);
+
+    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int unlinkat(int directory, string path, int flags);
 
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int inotify_init1(int flags);

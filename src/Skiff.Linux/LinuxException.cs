@@ -17,6 +17,9 @@ public static class Errno
     /// <summary>Interrupted system call.</summary>
     public const int Interrupted = 4;
 
+    /// <summary>Input/output error: for a terminal, nobody has its other side open any more.</summary>
+    public const int InputOutput = 5;
+
     /// <summary>No such device or address: for a FIFO, nobody has the other end.</summary>
     public const int NoDevice = 6;
 

@@ -70,7 +70,7 @@ public sealed class ShimProtocolTests : IAsyncLifetime
             Assert.Equal("/dev/null", new FileInfo($"/proc/{created.Value!.Pid}/fd/{descriptor}").LinkTarget); // no stream was asked for
         }
 
-        Assert.Equal(TtrpcCode.Unimplemented, (await CallAsync(client, "Pause", new Empty(), Empty.Parser)).Error!.Code);
+        Assert.Equal(TtrpcCode.Unimplemented, (await CallAsync(client, "Stats", new Empty(), Empty.Parser)).Error!.Code);
         Assert.Equal(TtrpcCode.InvalidArgument, (await CallAsync(client, "Kill", new KillRequest { Id = _id, Signal = 4711 }, Empty.Parser)).Error!.Code);
 
         var wait = CallAsync(client, "Wait", new WaitRequest { Id = _id }, WaitResponse.Parser);

@@ -41,7 +41,7 @@ public sealed class ProgramDetectionTests : IDisposable
             """);
         var (spec, problem) = OciSpec.Load(_bundle);
         Assert.Null(problem);
-        var found = ProgramDetection.Detect(spec!, _bundle + "/rootfs");
+        var found = ProgramDetection.Detect(spec!.Process, p => ProgramDetection.Open(spec, _bundle + "/rootfs", p));
         Assert.Equal((Enum.Parse<ProgramKind>(kind), path, null), found);
     }
 }

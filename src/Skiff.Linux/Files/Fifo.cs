@@ -19,22 +19,9 @@ public static unsafe class Fifo
     /// <returns>Null when there is no such file.</returns>
     public static SafeFileHandle? OpenReadNonBlocking(string path) => Open(path, Libc.OpenReadOnly | Libc.OpenNonBlock);
 
-    /// <summary>A write end that does not block.</summary>
+    /// <summary>A write end that does not block. If it is a regular file after all, what is written goes to its end.</summary>
     /// <returns>Null when there is no such file, or no reader.</returns>
-    public static SafeFileHandle? OpenWriteNonBlocking(string path) => Open(path, Libc.OpenWriteOnly | Libc.OpenNonBlock);
-
-    /// <summary>Makes reads and writes on it wait, as a program expects of its standard streams.</summary>
-    /// <exception cref="LinuxException">The kernel refused.</exception>
-    public static void SetBlocking(SafeFileHandle file)
-    {
-        ArgumentNullException.ThrowIfNull(file);
-        var fd = (int)file.DangerousGetHandle();
-        var flags = Libc.fcntl(fd, Libc.FcntlGetFlags, 0);
-        if (flags < 0 || Libc.fcntl(fd, Libc.FcntlSetFlags, flags & ~Libc.OpenNonBlock) < 0)
-        {
-            throw LinuxException.Last("fcntl");
-        }
-    }
+    public static SafeFileHandle? OpenWriteNonBlocking(string path) => Open(path, Libc.OpenWriteOnly | Libc.OpenNonBlock | Libc.OpenAppend);
 
     /// <summary>Writes as much as the pipe takes now.</summary>
     /// <returns>False when not all went in: nobody reads, or the pipe is full.</returns>

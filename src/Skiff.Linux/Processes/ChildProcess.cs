@@ -36,6 +36,19 @@ public sealed class ChildProcess
         }
     }
 
+    /// <summary>Sends SIGKILL to it and to all in the process group that it leads.</summary>
+    internal void KillGroup()
+    {
+        lock (_exit)
+        {
+            // It has not been reaped, so the number of its group cannot have become another's.
+            if (!_pidFd.IsClosed)
+            {
+                _ = Libc.kill(-Pid, Signals.Kill);
+            }
+        }
+    }
+
     internal void Ended(ExitStatus status)
     {
         lock (_exit)

@@ -26,7 +26,7 @@ public static class Command
     /// pipes: a grandchild that keeps the stream open cannot hold us up, and no thread is needed to drain it.
     /// </summary>
     /// <param name="request">The program.</param>
-    /// <param name="timeout">After this long it is killed.</param>
+    /// <param name="timeout">After this long it is killed, and with it those that it started if it leads a process group.</param>
     /// <param name="input">What it reads from standard input.</param>
     /// <param name="cancellation">Kills it as well.</param>
     /// <exception cref="LinuxException">It could not be started.</exception>
@@ -55,17 +55,29 @@ public static class Command
         catch (TimeoutException)
         {
             timedOut = true;
-            _ = child.Signal(Signals.Kill);
+            Kill();
             exit = await child.Exit.ConfigureAwait(false);
         }
         catch (OperationCanceledException)
         {
-            _ = child.Signal(Signals.Kill);
+            Kill();
             _ = await child.Exit.ConfigureAwait(false);
             throw;
         }
 
         return new CommandResult(
             exit, timedOut, MemoryFile.Read(output, CaptureLimit), Encoding.UTF8.GetString(MemoryFile.Read(error, CaptureLimit)));
+
+        void Kill()
+        {
+            if (request.NewProcessGroup || request.NewSession)
+            {
+                child.KillGroup();
+            }
+            else
+            {
+                _ = child.Signal(Signals.Kill);
+            }
+        }
     }
 }

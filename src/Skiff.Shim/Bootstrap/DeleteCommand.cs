@@ -35,16 +35,9 @@ internal static class DeleteCommand
         var (spec, _) = OciSpec.Load(bundle);
         var runtime = new OciRuntimeDriver(RuntimeSettings.Restore(bundle), arguments.Namespace, bundle, spec?.CgroupsPath ?? "");
         using var limit = new CancellationTokenSource(_limit);
-        try
+        if (await runtime.DeleteAsync(arguments.Id, limit.Token).ConfigureAwait(false) is { } problem)
         {
-            if (await runtime.DeleteAsync(arguments.Id, limit.Token).ConfigureAwait(false) is { } problem)
-            {
-                problems.Add(problem);
-            }
-        }
-        catch (OperationCanceledException)
-        {
-            problems.Add($"the OCI runtime's delete did not end within {_limit.TotalSeconds} seconds");
+            problems.Add(problem);
         }
 
         // 2. Its root.

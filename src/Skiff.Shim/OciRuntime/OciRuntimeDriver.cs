@@ -1,15 +1,24 @@
 using System.Globalization;
 using System.Text.Json;
 using Microsoft.Win32.SafeHandles;
+using Skiff.Containerd.Options;
 using Skiff.Linux;
+using Skiff.Linux.Files;
 using Skiff.Linux.Processes;
 
 namespace Skiff.Shim.OciRuntime;
 
-/// <summary>Drives runc, crun or another program with runc's command line.</summary>
+/// <summary>What a new process gets of its streams: descriptors, or the socket that its terminal is sent to.</summary>
+/// <param name="Descriptors">0-2; those not named are /dev/null.</param>
+/// <param name="ConsoleSocket">A socket's name in the bundle; null when it has no terminal.</param>
+internal sealed record RuntimeStdio(IReadOnlyDictionary<int, SafeFileHandle> Descriptors, string? ConsoleSocket);
+
+/// <summary>
+/// Drives runc, crun or another program with runc's command line. Each call gives null, or in words why it failed; one that is cancelled
+/// has failed as well.
+/// </summary>
 internal sealed class OciRuntimeDriver
 {
-    private const string LogName = "runtime-log.json";
     private const int LogLimit = 1 << 20;
 
     // What a hung runtime may cost at most; the caller's own deadline usually comes first.
@@ -18,6 +27,8 @@ internal sealed class OciRuntimeDriver
     // Where containerd is a systemd service of type notify, it hands NOTIFY_SOCKET down to us. With it, runc's start waits until the
     // container itself reports that it is ready, which for most is never.
     private static readonly Lazy<List<string>> _environment = new(() => ThisProcess.EnvironmentWithout("NOTIFY_SOCKET"));
+
+    private static int _calls;
 
     private readonly RuntimeSettings _settings;
     private readonly string _bundle;
@@ -33,14 +44,9 @@ internal sealed class OciRuntimeDriver
     }
 
     /// <summary>Builds the container and stops before its program; returns its init process, adopted.</summary>
-    /// <param name="id">The container.</param>
-    /// <param name="stdio">Descriptors 0-2 of the container: the runtime hands its own on.</param>
-    /// <param name="cancellation">Ends the runtime.</param>
-    public async Task<(ChildProcess? Init, string? Problem)> CreateAsync(
-        string id, IReadOnlyDictionary<int, SafeFileHandle> stdio, CancellationToken cancellation)
+    public Task<(ChildProcess? Init, string? Problem)> CreateAsync(string id, RuntimeStdio stdio, CancellationToken cancellation)
     {
-        var pidFile = Path.Combine(_bundle, "init.pid");
-        List<string> arguments = ["create", "--bundle", _bundle, "--pid-file", pidFile];
+        List<string> arguments = ["create", "--bundle", _bundle];
         if (_settings.NoPivotRoot)
         {
             arguments.Add("--no-pivot");
@@ -51,31 +57,132 @@ internal sealed class OciRuntimeDriver
             arguments.Add("--no-new-keyring");
         }
 
-        arguments.Add(id);
+        return BeginAsync(arguments, "init.pid", id, stdio, cancellation);
+    }
 
-        // Init may die before its pid is known here; the scope keeps its exit code for us.
+    /// <summary>Builds the container from a checkpoint; its program goes on at once. Returns its init process, adopted.</summary>
+    public Task<(ChildProcess? Init, string? Problem)> RestoreAsync(string id, string image, RuntimeStdio stdio, CancellationToken cancellation)
+    {
+        if (CriuProblem() is { } problem)
+        {
+            return Task.FromResult<(ChildProcess?, string?)>((null, problem));
+        }
+
+        var work = _settings.CriuWorkPath.Length > 0 ? _settings.CriuWorkPath : Path.Combine(_bundle, "criu-work");
+        List<string> arguments = ["restore", "--bundle", _bundle, "--image-path", image, "--work-path", work, "--detach", "--no-subreaper"];
+        if (_settings.NoPivotRoot)
+        {
+            arguments.Add("--no-pivot");
+        }
+
+        return BeginAsync(arguments, "init.pid", id, stdio, cancellation);
+    }
+
+    /// <summary>Runs one more process in a running container; returns it, adopted.</summary>
+    public async Task<(ChildProcess? Process, string? Problem)> ExecAsync(
+        string id, string execId, OciProcess process, RuntimeStdio stdio, CancellationToken cancellation)
+    {
+        var name = "exec-" + execId;
+        var file = Path.Combine(_bundle, name + ".json");
+        var pidFile = Path.Combine(_bundle, name + ".pid");
+        try
+        {
+            AtomicFile.Write(file, process.ToJson().Span, 0x180); // 0600: its environment may hold secrets
+            return await BeginAsync(["exec", "--process", file, "--detach"], pidFile, id, stdio, cancellation).ConfigureAwait(false);
+        }
+        finally
+        {
+            File.Delete(file);
+            File.Delete(pidFile);
+        }
+    }
+
+    /// <summary>Lets the program run.</summary>
+    public Task<string?> StartAsync(string id, CancellationToken cancellation) => RunAsync(["start", id], null, default, cancellation);
+
+    /// <summary>Removes the container: whatever runs in it is killed, its cgroup goes. A container that is not there is fine.</summary>
+    public Task<string?> DeleteAsync(string id, CancellationToken cancellation) => RunAsync(["delete", "--force", id], null, default, cancellation);
+
+    /// <summary>Freezes all its processes.</summary>
+    public Task<string?> PauseAsync(string id, CancellationToken cancellation) => RunAsync(["pause", id], null, default, cancellation);
+
+    /// <summary>Lets them go on.</summary>
+    public Task<string?> ResumeAsync(string id, CancellationToken cancellation) => RunAsync(["resume", id], null, default, cancellation);
+
+    /// <summary>Changes its limits.</summary>
+    /// <param name="id">The container.</param>
+    /// <param name="resources">linux.resources as JSON; what is not in it stays as it is.</param>
+    /// <param name="cancellation">Ends the runtime.</param>
+    public Task<string?> UpdateAsync(string id, ReadOnlyMemory<byte> resources, CancellationToken cancellation) =>
+        RunAsync(["update", "--resources", "-", id], null, resources, cancellation);
+
+    /// <summary>Writes all its processes into a folder, by criu.</summary>
+    public async Task<string?> CheckpointAsync(string id, string image, CheckpointOptions options, CancellationToken cancellation)
+    {
+        var work = options.WorkPath.Length > 0 ? options.WorkPath : Path.Combine(_bundle, "criu-work");
+        List<string> arguments = ["checkpoint", "--image-path", image, "--work-path", work];
+        (bool Wanted, string Flag)[] flags =
+        [
+            (!options.Exit, "--leave-running"), (options.OpenTcp, "--tcp-established"), (options.ExternalUnixSockets, "--ext-unix-sk"),
+            (options.Terminal, "--shell-job"), (options.FileLocks, "--file-locks"),
+        ];
+        arguments.AddRange(flags.Where(f => f.Wanted).Select(f => f.Flag));
+        if (options.ParentPath.Length > 0)
+        {
+            arguments.AddRange(["--parent-path", options.ParentPath]);
+        }
+
+        if (options.CgroupsMode.Length > 0)
+        {
+            arguments.AddRange(["--manage-cgroups-mode", options.CgroupsMode]);
+        }
+
+        arguments.AddRange(options.EmptyNamespaces.SelectMany(n => new[] { "--empty-ns", n }));
+        if (await RunAsync([.. arguments, id], null, default, cancellation).ConfigureAwait(false) is not { } problem)
+        {
+            return null;
+        }
+
+        var log = Path.Combine(work, "dump.log");
+        return File.Exists(log) ? $"{problem}; criu's log is {log}" : problem;
+    }
+
+    /// <summary>Why no container can be checkpointed or restored, or null.</summary>
+    public string? CriuProblem() => ProgramPath.Find(_settings.CriuPath.Length > 0 ? _settings.CriuPath : "criu") is not null ? null
+        : _settings.CriuPath.Length > 0 ? $"the option CriuPath names {_settings.CriuPath}, which is not there"
+        : $"criu is not in PATH ({Environment.GetEnvironmentVariable("PATH")}); install it, or name it with the option CriuPath";
+
+    /// <summary>Runs what leaves a new process behind whose id is in a file, and adopts it.</summary>
+    private async Task<(ChildProcess? Process, string? Problem)> BeginAsync(
+        List<string> arguments, string pidFile, string id, RuntimeStdio stdio, CancellationToken cancellation)
+    {
+        pidFile = Path.Combine(_bundle, pidFile);
+        List<string> all = [.. arguments, "--pid-file", pidFile];
+        if (stdio.ConsoleSocket is { } socket)
+        {
+            all.AddRange(["--console-socket", socket]); // relative to the bundle: a socket's path may have 107 bytes only
+        }
+
+        all.Add(id);
+
+        // The process may die before its id is known here; the scope keeps its exit code for us.
         using var adoption = Reaper.Shared.ExpectAdoption();
-        if (await RunAsync("create", arguments, stdio, cancellation).ConfigureAwait(false) is { } problem)
+        if (await RunAsync(all, stdio.Descriptors, default, cancellation).ConfigureAwait(false) is { } problem)
         {
             return (null, problem);
         }
 
-        var text = await File.ReadAllTextAsync(pidFile, cancellation).ConfigureAwait(false);
+        // Not cancelled any more: there is a process now, and somebody has to know it.
+        var text = File.Exists(pidFile) ? await File.ReadAllTextAsync(pidFile, CancellationToken.None).ConfigureAwait(false) : "";
         return int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var pid)
             ? (Reaper.Shared.Adopt(pid), null)
-            : (null, $"{_settings.BinaryName} create left no process id in {pidFile}");
+            : (null, $"{_settings.BinaryName} {arguments[0]} left no process id in {pidFile}");
     }
 
-    /// <summary>Lets the program run.</summary>
-    public Task<string?> StartAsync(string id, CancellationToken cancellation) => RunAsync("start", ["start", id], null, cancellation);
-
-    /// <summary>Removes the container: whatever runs in it is killed, its cgroup goes. A container that is not there is fine.</summary>
-    public Task<string?> DeleteAsync(string id, CancellationToken cancellation) =>
-        RunAsync("delete", ["delete", "--force", id], null, cancellation);
-
     private async Task<string?> RunAsync(
-        string operation, IReadOnlyList<string> arguments, IReadOnlyDictionary<int, SafeFileHandle>? files, CancellationToken cancellation)
+        List<string> arguments, IReadOnlyDictionary<int, SafeFileHandle>? files, ReadOnlyMemory<byte> input, CancellationToken cancellation)
     {
+        var operation = arguments[0];
         var program = ProgramPath.Find(_settings.BinaryName);
         if (program is null)
         {
@@ -83,8 +190,8 @@ internal sealed class OciRuntimeDriver
                 + "install it, or name another with the option BinaryName";
         }
 
-        var log = Path.Combine(_bundle, LogName);
-        File.Delete(log);
+        // Of its own, because several may run at once in one bundle.
+        var log = Path.Combine(_bundle, $"runtime-log-{Interlocked.Increment(ref _calls)}.json");
         List<string> all = [program, "--root", _root, "--log", log, "--log-format", "json"];
         if (_systemdCgroup)
         {
@@ -96,7 +203,7 @@ internal sealed class OciRuntimeDriver
         {
             Path = program,
             Arguments = all,
-            Environment = _environment.Value,
+            Environment = Variables(),
             WorkingDirectory = _bundle,
             Files = files ?? new Dictionary<int, SafeFileHandle>(),
             NewProcessGroup = true,
@@ -104,16 +211,29 @@ internal sealed class OciRuntimeDriver
 
         try
         {
-            var result = await Command.RunAsync(request, _longest, cancellation: cancellation).ConfigureAwait(false);
+            var result = await Command.RunAsync(request, _longest, input, cancellation).ConfigureAwait(false);
             return result.Exit.Success ? null
                 : result.TimedOut ? $"{_settings.BinaryName} {operation} was killed: it did not end within {_longest.TotalMinutes} minutes"
                 : Failure(operation, LastError(log) ?? Fallback(result));
+        }
+        catch (OperationCanceledException)
+        {
+            return $"{_settings.BinaryName} {operation} was killed: it did not end in the time it was given";
         }
         catch (LinuxException e)
         {
             return Failure(operation, e.Message);
         }
+        finally
+        {
+            File.Delete(log);
+        }
     }
+
+    /// <summary>runc looks for criu in PATH; its own flag for it is gone since 1.2.</summary>
+    private List<string> Variables() => Path.GetDirectoryName(_settings.CriuPath) is { Length: > 0 } folder
+        ? [.. _environment.Value.Where(e => !e.StartsWith("PATH=", StringComparison.Ordinal)), $"PATH={folder}:{Environment.GetEnvironmentVariable("PATH")}"]
+        : _environment.Value;
 
     /// <summary>Later versions of runc begin with these words themselves.</summary>
     private string Failure(string operation, string reason)

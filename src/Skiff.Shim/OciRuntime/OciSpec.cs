@@ -1,4 +1,3 @@
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using Skiff.Linux.Files;
 
@@ -12,24 +11,20 @@ internal sealed class OciSpec
     /// <summary>No honest spec comes near this; it bounds what a hostile one costs.</summary>
     public const int Limit = 16 << 20;
 
-    private static readonly JsonDocumentOptions _documentOptions = new() { MaxDepth = 64 };
-
     private readonly JsonObject _document;
 
-    private OciSpec(string path, JsonObject document)
+    private OciSpec(string path, JsonObject document, OciProcess process)
     {
         Path = path;
         _document = document;
+        Process = process;
     }
 
     /// <summary>The file it was read from.</summary>
     public string Path { get; }
 
-    public string[] Arguments { get; private init; } = [];
-
-    public string[] Environment { get; private init; } = [];
-
-    public string WorkingDirectory { get; private init; } = "/";
+    /// <summary>What init runs.</summary>
+    public OciProcess Process { get; }
 
     /// <summary>root.path: absolute, or relative to the bundle.</summary>
     public string RootPath { get; private init; } = "rootfs";
@@ -63,17 +58,17 @@ internal sealed class OciSpec
             return (null, $"{path} cannot be read: {e.Message}");
         }
 
+        var (document, problem) = OciJson.Parse(bytes);
+        if (document is null)
+        {
+            return (null, $"{path} {problem}");
+        }
+
         try
         {
-            return JsonNode.Parse(bytes, null, _documentOptions) is JsonObject document
-                ? (Read(path, document), null)
-                : (null, $"{path} is not a JSON object; an OCI bundle's config.json is one");
+            return (Read(path, document), null);
         }
-        catch (JsonException e)
-        {
-            return (null, $"{path} is not valid JSON: {e.Message}");
-        }
-        catch (SpecException e)
+        catch (OciFieldException e)
         {
             return (null, $"{path}: {e.Message}");
         }
@@ -83,21 +78,6 @@ internal sealed class OciSpec
     public string? Annotation(string key) =>
         _document["annotations"] is JsonObject annotations && annotations[key] is JsonValue value && value.TryGetValue(out string? text) ? text : null;
 
-    /// <summary>Replaces process.args.</summary>
-    public void SetArguments(IEnumerable<string> arguments) =>
-        Process()["args"] = new JsonArray([.. arguments.Select(a => (JsonNode?)JsonValue.Create(a))]);
-
-    /// <summary>Adds KEY=VALUE to process.env.</summary>
-    public void AddEnvironment(string entry)
-    {
-        if (Process()["env"] is not JsonArray environment)
-        {
-            Process()["env"] = environment = [];
-        }
-
-        environment.Add((JsonNode?)JsonValue.Create(entry));
-    }
-
     /// <summary>Adds a bind mount after all others.</summary>
     public void AddBind(string source, string destination, params ReadOnlySpan<string> options)
     {
@@ -106,44 +86,23 @@ internal sealed class OciSpec
             _document["mounts"] = mounts = [];
         }
 
-        var words = new JsonArray();
-        foreach (var option in options)
-        {
-            words.Add((JsonNode?)JsonValue.Create(option));
-        }
-
         mounts.Add((JsonNode)new JsonObject
         {
             ["destination"] = destination,
             ["type"] = "bind",
             ["source"] = source,
-            ["options"] = words,
+            ["options"] = OciJson.Array(options.ToArray()),
         });
     }
 
     /// <summary>Writes it back, whole or not at all.</summary>
-    public void Save()
-    {
-        using var buffer = new MemoryStream();
-        using (var writer = new Utf8JsonWriter(buffer))
-        {
-            _document.WriteTo(writer);
-        }
-
-        AtomicFile.Write(Path, buffer.GetBuffer().AsSpan(0, (int)buffer.Length), 0x180); // 0600
-    }
+    public void Save() => AtomicFile.Write(Path, OciJson.Bytes(_document).Span, 0x180); // 0600
 
     private static OciSpec Read(string path, JsonObject document)
     {
         if (document["process"] is not JsonObject process)
         {
-            throw new SpecException("it has no object \"process\", so there is nothing to run");
-        }
-
-        var arguments = Strings(process, "process.args", "args");
-        if (arguments.Length == 0)
-        {
-            throw new SpecException("process.args is empty: give the image an entrypoint or a command");
+            throw new OciFieldException("it has no object \"process\", so there is nothing to run");
         }
 
         var linux = document["linux"] as JsonObject;
@@ -152,7 +111,7 @@ internal sealed class OciSpec
         {
             foreach (var item in namespaces)
             {
-                ownPid |= item is JsonObject ns && Text(ns, "type") == "pid" && string.IsNullOrEmpty(Text(ns, "path"));
+                ownPid |= item is JsonObject ns && OciJson.Text(ns, "type") == "pid" && string.IsNullOrEmpty(OciJson.Text(ns, "path"));
             }
         }
 
@@ -161,54 +120,20 @@ internal sealed class OciSpec
         {
             foreach (var item in mounts)
             {
-                if (item is JsonObject mount && Text(mount, "destination") is { Length: > 0 } destination
-                    && Text(mount, "source") is { Length: > 0 } source && source[0] == '/')
+                if (item is JsonObject mount && OciJson.Text(mount, "destination") is { Length: > 0 } destination
+                    && OciJson.Text(mount, "source") is { Length: > 0 } source && source[0] == '/')
                 {
                     binds.Add((destination, source));
                 }
             }
         }
 
-        return new OciSpec(path, document)
+        return new OciSpec(path, document, OciProcess.Read(process))
         {
-            Arguments = arguments,
-            Environment = Strings(process, "process.env", "env"),
-            WorkingDirectory = Text(process, "cwd") is { Length: > 0 } cwd ? cwd : "/",
-            RootPath = document["root"] is JsonObject root && Text(root, "path") is { Length: > 0 } rootPath ? rootPath : "rootfs",
-            CgroupsPath = linux is null ? "" : Text(linux, "cgroupsPath") ?? "",
+            RootPath = document["root"] is JsonObject root && OciJson.Text(root, "path") is { Length: > 0 } rootPath ? rootPath : "rootfs",
+            CgroupsPath = linux is null ? "" : OciJson.Text(linux, "cgroupsPath") ?? "",
             OwnPidNamespace = ownPid,
             Binds = binds,
         };
     }
-
-    private static string? Text(JsonObject owner, string name) =>
-        owner[name] is JsonValue value && value.TryGetValue(out string? text) ? text : null;
-
-    private static string[] Strings(JsonObject owner, string field, string name)
-    {
-        if (owner[name] is null)
-        {
-            return [];
-        }
-
-        if (owner[name] is not JsonArray items)
-        {
-            throw new SpecException($"{field} is not a list of strings");
-        }
-
-        var result = new string[items.Count];
-        for (var i = 0; i < result.Length; i++)
-        {
-            result[i] = items[i] is JsonValue value && value.TryGetValue(out string? text) && !text.Contains('\0')
-                ? text
-                : throw new SpecException($"{field}[{i}] is not a string");
-        }
-
-        return result;
-    }
-
-    private JsonObject Process() => (JsonObject)_document["process"]!;
-
-    /// <summary>A field is wrong; never leaves this class.</summary>
-    private sealed class SpecException(string message) : Exception(message);
 }

@@ -14,18 +14,33 @@ namespace Skiff.Shim.OciRuntime;
 /// <param name="SystemdCgroup">Whether systemd makes the cgroups; null when the options do not say.</param>
 /// <param name="NoPivotRoot">For nodes that run from a ram disk.</param>
 /// <param name="NoNewKeyring">Whether the container shares our session keyring.</param>
+/// <param name="ShimCgroup">The cgroup of the shim itself; empty: where containerd is.</param>
+/// <param name="IoUid">The user who owns the pipes of the standard streams.</param>
+/// <param name="IoGid">The group that owns them.</param>
+/// <param name="CriuPath">The program criu, for checkpoint and restore; empty: by PATH.</param>
+/// <param name="CriuImagePath">A checkpoint that a new container is restored from, where the request names none.</param>
+/// <param name="CriuWorkPath">Where criu puts its logs while it restores; empty: the bundle.</param>
 internal sealed record RuntimeSettings(
     string BinaryName = "runc",
     string Root = RuntimeSettings.DefaultRoot,
     bool? SystemdCgroup = null,
     bool NoPivotRoot = false,
-    bool NoNewKeyring = false)
+    bool NoNewKeyring = false,
+    string ShimCgroup = "",
+    uint IoUid = 0,
+    uint IoGid = 0,
+    string CriuPath = "",
+    string CriuImagePath = "",
+    string CriuWorkPath = "")
 {
     /// <summary>Where containerd's own shim keeps runc's state, so that <c>runc --root … list</c> finds our containers too.</summary>
     public const string DefaultRoot = "/run/containerd/runc";
 
     private const string SavedName = "oci-runtime";
     private const int ConfigLimit = 1 << 20;
+
+    /// <summary>The type under which containerd knows runc's options.</summary>
+    public const string RuncType = "containerd.runc.v1.Options";
 
     /// <summary>
     /// Reads the options of a create request. For a runtime that is not io.containerd.runc.*, containerd sends runtimeoptions.v1.Options: the
@@ -43,7 +58,7 @@ internal sealed record RuntimeSettings(
             var type = options.TypeUrl[(options.TypeUrl.LastIndexOf('/') + 1)..];
             switch (type)
             {
-                case "containerd.runc.v1.Options":
+                case RuncType:
                     return (From(RuncOptions.Parser.ParseFrom(options.Value)), null);
 
                 case "runtimeoptions.v1.Options" or "cri.runtimeoptions.v1.Options":
@@ -65,7 +80,10 @@ internal sealed record RuntimeSettings(
         }
     }
 
-    /// <summary>Reads the keys of an options table; keys it does not know are passed over, as containerd's own shim does.</summary>
+    /// <summary>
+    /// Reads the keys of an options table. Those it does not know are passed over, as containerd's own shim does; TaskApiAddress and
+    /// TaskApiVersion among them, which are for containerd itself.
+    /// </summary>
     public static (RuntimeSettings? Settings, string? Problem) ParseToml(string text, string where)
     {
         var document = SyntaxParser.Parse(text, where);
@@ -78,27 +96,24 @@ internal sealed record RuntimeSettings(
         foreach (var entry in document.KeyValues)
         {
             var key = entry.Key?.ToString().Trim().Trim('"', '\'') ?? "";
-            switch (key)
+            var problem = key switch
             {
-                case "BinaryName" or "Root" when entry.Value is not StringValueSyntax:
-                    return (null, $"{where}: {key} is not a string");
-                case "SystemdCgroup" or "NoPivotRoot" or "NoNewKeyring" when entry.Value is not BooleanValueSyntax:
-                    return (null, $"{where}: {key} is not true or false");
-                case "BinaryName" when ((StringValueSyntax)entry.Value!).Value is { Length: > 0 } name:
-                    settings = settings with { BinaryName = name };
-                    break;
-                case "Root" when ((StringValueSyntax)entry.Value!).Value is { Length: > 0 } root:
-                    settings = settings with { Root = root };
-                    break;
-                case "SystemdCgroup":
-                    settings = settings with { SystemdCgroup = ((BooleanValueSyntax)entry.Value!).Value };
-                    break;
-                case "NoPivotRoot":
-                    settings = settings with { NoPivotRoot = ((BooleanValueSyntax)entry.Value!).Value };
-                    break;
-                case "NoNewKeyring":
-                    settings = settings with { NoNewKeyring = ((BooleanValueSyntax)entry.Value!).Value };
-                    break;
+                "BinaryName" => Text(entry, v => settings = settings with { BinaryName = v.Length > 0 ? v : settings.BinaryName }),
+                "Root" => Text(entry, v => settings = settings with { Root = v.Length > 0 ? v : settings.Root }),
+                "ShimCgroup" => Text(entry, v => settings = settings with { ShimCgroup = v }),
+                "CriuPath" => Text(entry, v => settings = settings with { CriuPath = v }),
+                "CriuImagePath" => Text(entry, v => settings = settings with { CriuImagePath = v }),
+                "CriuWorkPath" => Text(entry, v => settings = settings with { CriuWorkPath = v }),
+                "SystemdCgroup" => Flag(entry, v => settings = settings with { SystemdCgroup = v }),
+                "NoPivotRoot" => Flag(entry, v => settings = settings with { NoPivotRoot = v }),
+                "NoNewKeyring" => Flag(entry, v => settings = settings with { NoNewKeyring = v }),
+                "IoUid" => Number(entry, v => settings = settings with { IoUid = v }),
+                "IoGid" => Number(entry, v => settings = settings with { IoGid = v }),
+                _ => null,
+            };
+            if (problem is not null)
+            {
+                return (null, $"{where}: {key} {problem}");
             }
         }
 
@@ -138,7 +153,46 @@ internal sealed record RuntimeSettings(
         options.Root.Length > 0 ? options.Root : DefaultRoot,
         options.SystemdCgroup ? true : null, // protobuf cannot tell false from absent
         options.NoPivotRoot,
-        options.NoNewKeyring);
+        options.NoNewKeyring,
+        options.ShimCgroup,
+        options.IoUid,
+        options.IoGid,
+        options.CriuPath,
+        options.CriuImagePath,
+        options.CriuWorkPath);
+
+    private static string? Text(KeyValueSyntax entry, Action<string> set)
+    {
+        if (entry.Value is not StringValueSyntax { Value: { } value })
+        {
+            return "is not a string";
+        }
+
+        set(value);
+        return null;
+    }
+
+    private static string? Flag(KeyValueSyntax entry, Action<bool> set)
+    {
+        if (entry.Value is not BooleanValueSyntax value)
+        {
+            return "is not true or false";
+        }
+
+        set(value.Value);
+        return null;
+    }
+
+    private static string? Number(KeyValueSyntax entry, Action<uint> set)
+    {
+        if (entry.Value is not IntegerValueSyntax value || value.Value is < 0 or > uint.MaxValue)
+        {
+            return $"is not a number from 0 to {uint.MaxValue}";
+        }
+
+        set((uint)value.Value);
+        return null;
+    }
 
     private static (RuntimeSettings? Settings, string? Problem) ReadFile(string path)
     {

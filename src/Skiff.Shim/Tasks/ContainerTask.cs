@@ -1,16 +1,14 @@
+using System.Collections.Concurrent;
 using Skiff.Linux.Cgroups;
-using Skiff.Linux.Processes;
 using Skiff.Shim.OciRuntime;
-using Skiff.Shim.Stdio;
+using Skiff.Shim.Wasm;
 
 namespace Skiff.Shim.Tasks;
 
-/// <summary>A container of this shim. Its fields change only while <see cref="Gate"/> is held.</summary>
-internal sealed class ContainerTask(
-    string id, string bundle, OciRuntimeDriver runtime, ContainerStdio stdio, ChildProcess init, ContainerCgroup? cgroup, bool ownPidNamespace)
-    : IDisposable
+/// <summary>A container of this shim.</summary>
+internal sealed class ContainerTask(string id, string bundle, OciRuntimeDriver runtime, RuntimeSettings settings, TaskProcess init) : IAsyncDisposable
 {
-    private readonly TaskCompletionSource<ExitStatus> _exit = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly CancellationTokenSource _ending = new();
 
     public string Id { get; } = id;
 
@@ -18,31 +16,34 @@ internal sealed class ContainerTask(
 
     public OciRuntimeDriver Runtime { get; } = runtime;
 
-    public ContainerStdio Stdio { get; } = stdio;
+    public RuntimeSettings Settings { get; } = settings;
 
-    public ChildProcess Init { get; } = init;
+    public TaskProcess Init { get; } = init;
 
-    /// <summary>Null when init had ended before its cgroup could be read.</summary>
-    public ContainerCgroup? Cgroup { get; } = cgroup;
+    /// <summary>The processes that Exec added, until they are deleted.</summary>
+    public ConcurrentDictionary<string, TaskProcess> Execs { get; } = new(StringComparer.Ordinal);
 
-    public bool OwnPidNamespace { get; } = ownPidNamespace;
+    public ProgramKind Kind { get; init; }
 
-    public TaskState State { get; set; } = TaskState.Created;
+    /// <summary>Whether init's end ends all its processes.</summary>
+    public bool OwnPidNamespace { get; init; }
 
-    /// <summary>
-    /// One operation at a time. It also orders events: an exit is published under it, and Start holds it until the start is published, so
-    /// that a program which dies at once is still seen to start first.
-    /// </summary>
-    public SemaphoreSlim Gate { get; } = new(1, 1);
+    /// <summary>Whether the kubelet made it.</summary>
+    public bool IsKubernetes { get; init; }
 
-    /// <summary>Completes when the exit has been published.</summary>
-    public Task<ExitStatus> Exit => _exit.Task;
+    /// <summary>The image that Start restores it from; null: Create has built it.</summary>
+    public string? Checkpoint { get; init; }
 
-    public void Ended(ExitStatus status) => _exit.TrySetResult(status);
+    /// <summary>Null before there is a process, and when init had ended before its cgroup could be read.</summary>
+    public ContainerCgroup? Cgroup { get; set; }
 
-    public void Dispose()
+    /// <summary>Cancelled when init has ended: no exec starts from then on.</summary>
+    public CancellationToken Ending => _ending.Token;
+
+    public Task EndAsync() => _ending.CancelAsync();
+
+    public async ValueTask DisposeAsync()
     {
-        Stdio.Dispose();
-        Gate.Dispose();
+        await Task.WhenAll(Execs.Values.Append(Init).Select(p => p.DisposeAsync().AsTask())).ConfigureAwait(false);
     }
 }

@@ -16,22 +16,15 @@ internal sealed partial class TaskService
 {
     private static readonly TimeSpan _cleanupTime = TimeSpan.FromSeconds(30);
 
+    // The status of a process of which nobody knows how it ended, or that never was.
+    private const int UnknownStatus = 255;
+
     private async Task<TtrpcResult<CreateTaskResponse>> CreateAsync(CreateTaskRequest request, CancellationToken cancellation)
     {
         // 1. What is asked for, before anything is done.
         if (Identifier.Problem("id", request.Id) is { } badId)
         {
             return new TtrpcError(TtrpcCode.InvalidArgument, badId);
-        }
-
-        if (request.Terminal || request.Checkpoint.Length > 0)
-        {
-            return new TtrpcError(TtrpcCode.Unimplemented, $"create container {request.Id}: {(request.Terminal ? "a terminal" : "restoring a checkpoint")} is not implemented yet");
-        }
-
-        if (_tasks.ContainsKey(request.Id))
-        {
-            return new TtrpcError(TtrpcCode.AlreadyExists, $"container {request.Id} is in this shim already");
         }
 
         var (settings, optionProblem) = RuntimeSettings.Parse(request.Options);
@@ -46,14 +39,20 @@ internal sealed partial class TaskService
             return new TtrpcError(TtrpcCode.InvalidArgument, $"create container {request.Id}: {specProblem}");
         }
 
-        _ = Interlocked.Increment(ref _creating);
+        if (!_creating.TryAdd(request.Id, true))
+        {
+            return new TtrpcError(TtrpcCode.AlreadyExists, $"container {request.Id} is being created in this shim already");
+        }
+
         try
         {
-            return await CreateAsync(request, settings, spec, cancellation).ConfigureAwait(false);
+            return _tasks.ContainsKey(request.Id)
+                ? new TtrpcError(TtrpcCode.AlreadyExists, $"container {request.Id} is in this shim already")
+                : await CreateAsync(request, settings, spec, cancellation).ConfigureAwait(false);
         }
         finally
         {
-            _ = Interlocked.Decrement(ref _creating);
+            _ = _creating.TryRemove(request.Id, out _);
         }
     }
 
@@ -62,7 +61,8 @@ internal sealed partial class TaskService
     {
         var runtime = new OciRuntimeDriver(settings, _namespace, request.Bundle, spec.CgroupsPath);
         var rootfs = Path.Combine(request.Bundle, "rootfs");
-        ContainerStdio? stdio = null;
+        var checkpoint = request.Checkpoint.Length > 0 ? request.Checkpoint : settings.CriuImagePath;
+        var init = new TaskProcess(request.Id, "", new StdioRequest(request.Stdin, request.Stdout, request.Stderr, request.Terminal));
         var built = false;
         try
         {
@@ -83,44 +83,60 @@ internal sealed partial class TaskService
                 return await GiveUpAsync(wasmProblem).ConfigureAwait(false);
             }
 
+            if (checkpoint.Length > 0 && runtime.CriuProblem() is { } criuProblem)
+            {
+                return await GiveUpAsync(criuProblem).ConfigureAwait(false);
+            }
+
             // 4. Its streams.
-            (stdio, var stdioProblem) = ContainerStdio.Open(request.Stdin, request.Stdout, request.Stderr);
-            if (stdio is null)
+            var task = new ContainerTask(request.Id, request.Bundle, runtime, settings, init)
+            {
+                Kind = kind,
+                OwnPidNamespace = spec.OwnPidNamespace,
+                IsKubernetes = spec.Annotation("io.kubernetes.cri.container-type") is not null,
+                Checkpoint = checkpoint.Length > 0 ? checkpoint : null,
+            };
+            (init.Streams, var stdioProblem) = await ProcessStreams.OpenAsync(init.Stdio, OwnerOf(task, init), _logger, cancellation).ConfigureAwait(false);
+            if (init.Streams is null)
             {
                 return await GiveUpAsync(stdioProblem!).ConfigureAwait(false);
             }
 
-            // 5. The container.
+            // 5. The container; one that comes from a checkpoint is built by Start, because it runs at once.
             settings.Save(request.Bundle);
-            built = true;
-            var (init, createProblem) = await runtime.CreateAsync(request.Id, stdio.Ends, cancellation).ConfigureAwait(false);
-            stdio.HandedOver();
-            if (init is null)
+            if (task.Checkpoint is null)
             {
-                return await GiveUpAsync(createProblem!).ConfigureAwait(false);
+                built = true;
+                (init.Child, var createProblem) = await runtime.CreateAsync(task.Id, init.Streams.ForRuntime, cancellation).ConfigureAwait(false);
+                if ((createProblem ?? init.Streams.HandedOver()) is { } problem)
+                {
+                    return await GiveUpAsync(problem).ConfigureAwait(false);
+                }
+
+                task.Cgroup = ContainerCgroup.Of(init.Child!.Pid);
             }
 
-            var task = new ContainerTask(request.Id, request.Bundle, runtime, stdio, init, ContainerCgroup.Of(init.Pid), spec.OwnPidNamespace);
-            if (!_tasks.TryAdd(request.Id, task))
-            {
-                return await GiveUpAsync("another create of the same container came first").ConfigureAwait(false);
-            }
-
+            _ = _tasks.TryAdd(task.Id, task);
             Log.Created(_logger, task.Id, init.Pid, kind);
             _events.Publish("/tasks/create", "containerd.events.TaskCreate", new TaskCreate
             {
                 ContainerId = task.Id,
                 Bundle = task.Bundle,
                 Rootfs = { request.Rootfs },
-                Io = new TaskIO { Stdin = request.Stdin, Stdout = request.Stdout, Stderr = request.Stderr },
-                Pid = (uint)init.Pid,
+                Io = new TaskIO { Stdin = request.Stdin, Stdout = request.Stdout, Stderr = request.Stderr, Terminal = request.Terminal },
+                Checkpoint = checkpoint,
+                Pid = init.Pid,
             });
-            _ = WatchExitAsync(task);
-            return new CreateTaskResponse { Pid = (uint)init.Pid };
+            if (init.Child is { } child)
+            {
+                _ = WatchInitAsync(task, child);
+            }
+
+            return new CreateTaskResponse { Pid = init.Pid };
         }
-        catch (Exception e) when (e is LinuxException or IOException or UnauthorizedAccessException or NotSupportedException or OperationCanceledException)
+        catch (Exception e) when (e is LinuxException or IOException or UnauthorizedAccessException or NotSupportedException)
         {
-            return await GiveUpAsync(e is OperationCanceledException ? "containerd gave up waiting" : e.Message).ConfigureAwait(false);
+            return await GiveUpAsync(e.Message).ConfigureAwait(false);
         }
 
         // In the reverse order of acquisition. The caller may be gone, so its token plays no part.
@@ -128,12 +144,12 @@ internal sealed partial class TaskService
         {
             List<string> incomplete = [];
             using var limit = new CancellationTokenSource(_cleanupTime);
-            if (built && await DeleteContainerAsync(runtime, request.Id, limit.Token).ConfigureAwait(false) is { } left)
+            if (built && await runtime.DeleteAsync(request.Id, limit.Token).ConfigureAwait(false) is { } left)
             {
                 incomplete.Add(left);
             }
 
-            stdio?.Dispose();
+            await init.DisposeAsync().ConfigureAwait(false);
             try
             {
                 Mounter.UnmountTree(rootfs);
@@ -154,95 +170,158 @@ internal sealed partial class TaskService
 
     private async Task<TtrpcResult<StartResponse>> StartAsync(StartRequest request, CancellationToken cancellation)
     {
-        if (Find(request.Id, request.ExecId) is var (task, error) && task is null)
+        if (Find(request.Id, request.ExecId) is var (task, process, error) && (task is null || process is null))
         {
             return error!;
         }
 
-        await task.Gate.WaitAsync(cancellation).ConfigureAwait(false);
+        await process.Gate.WaitAsync(cancellation).ConfigureAwait(false);
         try
         {
-            if (task.State == TaskState.Created && task.Init.Exit.IsCompleted)
+            if (process.State == TaskState.Created && process.Child is { Exit.IsCompleted: true })
             {
-                return new TtrpcError(TtrpcCode.FailedPrecondition, $"cannot start container {task.Id}: its init has ended before its program was started");
+                return new TtrpcError(TtrpcCode.FailedPrecondition, $"cannot start {process.Name}: its init has ended before its program was started");
             }
 
-            if (TaskLifecycle.Refusal(task.Id, TaskOperation.Start, task.State) is { } refusal)
+            if (TaskLifecycle.Refusal(process, TaskOperation.Start) is { } refusal)
             {
                 return refusal;
             }
 
-            if (await task.Runtime.StartAsync(task.Id, cancellation).ConfigureAwait(false) is { } problem)
+            var problem = process.IsExec ? await StartExecAsync(task, process, cancellation).ConfigureAwait(false)
+                : task.Checkpoint is { } image ? await RestoreAsync(task, image, cancellation).ConfigureAwait(false)
+                : await task.Runtime.StartAsync(task.Id, cancellation).ConfigureAwait(false);
+            if (problem is not null)
             {
-                // Init never ran the program; it must not linger as something that looks startable.
-                task.State = TaskState.Errored;
-                _ = task.Init.Signal(Signals.Kill);
-                return new TtrpcError(TtrpcCode.Unknown, $"start container {task.Id}: {problem}");
+                // It never ran its program; it must not linger as something that looks startable.
+                process.State = TaskState.Errored;
+                if (process.IsExec || process.Child is null)
+                {
+                    process.Ended(new ExitStatus(UnknownStatus, 0, DateTimeOffset.UtcNow));
+                }
+
+                _ = process.Child?.Signal(Signals.Kill);
+                return new TtrpcError(TtrpcCode.Unknown, $"start {process.Name}: {problem}");
             }
 
-            task.State = TaskState.Running;
-            _events.Publish("/tasks/start", "containerd.events.TaskStart", new TaskStart { ContainerId = task.Id, Pid = (uint)task.Init.Pid });
-            return new StartResponse { Pid = (uint)task.Init.Pid };
+            process.State = TaskState.Running;
+            if (process.IsExec)
+            {
+                _events.Publish("/tasks/exec-started", "containerd.events.TaskExecStarted", new TaskExecStarted
+                {
+                    ContainerId = task.Id,
+                    ExecId = process.ExecId,
+                    Pid = process.Pid,
+                });
+                _ = WatchExecAsync(task, process, process.Child!);
+            }
+            else
+            {
+                _events.Publish("/tasks/start", "containerd.events.TaskStart", new TaskStart { ContainerId = task.Id, Pid = process.Pid });
+                if (task.Checkpoint is not null)
+                {
+                    _ = WatchInitAsync(task, process.Child!);
+                }
+            }
+
+            return new StartResponse { Pid = process.Pid };
         }
         finally
         {
-            _ = task.Gate.Release();
+            _ = process.Gate.Release();
         }
     }
 
+    private static async Task<string?> RestoreAsync(ContainerTask task, string image, CancellationToken cancellation)
+    {
+        var streams = task.Init.Streams!;
+        (task.Init.Child, var problem) = await task.Runtime.RestoreAsync(task.Id, image, streams.ForRuntime, cancellation).ConfigureAwait(false);
+        problem ??= streams.HandedOver();
+        if (problem is null)
+        {
+            task.Cgroup = ContainerCgroup.Of(task.Init.Child!.Pid);
+        }
+
+        return problem;
+    }
+
+    /// <remarks>Not behind the gate: a signal goes through a pidfd, so it is safe at any time, also while an OCI runtime hangs.</remarks>
     private async Task<TtrpcResult<Empty>> KillAsync(KillRequest request, CancellationToken cancellation)
     {
-        if (Find(request.Id, request.ExecId) is var (task, error) && task is null)
+        if (Find(request.Id, request.ExecId) is var (task, process, error) && (task is null || process is null))
         {
             return error!;
         }
 
-        await task.Gate.WaitAsync(cancellation).ConfigureAwait(false);
         try
         {
-            if (request.All && task.Cgroup is { } cgroup)
+            if (request.All && !process.IsExec && task.Cgroup is { } cgroup)
             {
                 cgroup.SignalAll((int)request.Signal);
-                return new Empty();
             }
-
-            if (TaskLifecycle.Refusal(task.Id, TaskOperation.Kill, task.State) is { } refusal)
+            else
             {
-                return refusal;
+                if (TaskLifecycle.Refusal(process, TaskOperation.Kill) is { } refusal)
+                {
+                    return refusal;
+                }
+
+                if (process.Child is null)
+                {
+                    return new TtrpcError(TtrpcCode.FailedPrecondition, $"cannot kill {process.Name}: its checkpoint has not been restored yet");
+                }
+
+                if (!process.Child.Signal((int)request.Signal))
+                {
+                    return TaskLifecycle.Refusal(process.Name, process.IsExec, TaskOperation.Kill, TaskState.Stopped)!;
+                }
             }
 
-            return task.Init.Signal((int)request.Signal)
-                ? new Empty()
-                : TaskLifecycle.Refusal(task.Id, TaskOperation.Kill, TaskState.Stopped)!;
+            // Under cgroup v1 what is frozen does not even die.
+            if (request.Signal == Signals.Kill && task.Init.State == TaskState.Paused)
+            {
+                _ = await ResumeAsync(task, cancellation).ConfigureAwait(false);
+            }
+
+            return new Empty();
         }
         catch (LinuxException e)
         {
-            return new TtrpcError(TtrpcCode.InvalidArgument, $"kill container {task.Id}: {e.Message}");
-        }
-        finally
-        {
-            _ = task.Gate.Release();
+            return new TtrpcError(TtrpcCode.InvalidArgument, $"kill {process.Name}: {e.Message}");
         }
     }
 
     private async Task<TtrpcResult<DeleteResponse>> DeleteAsync(DeleteRequest request, CancellationToken cancellation)
     {
-        if (Find(request.Id, request.ExecId) is var (task, error) && task is null)
+        if (Find(request.Id, request.ExecId) is var (task, process, error) && (task is null || process is null))
         {
             return error!;
         }
 
-        // A container that was never started still has its init, waiting; it ends here.
-        if (task.State is TaskState.Created or TaskState.Errored)
+        if (process.IsExec)
         {
-            _ = task.Init.Signal(Signals.Kill);
-            _ = await task.Exit.WaitAsync(cancellation).ConfigureAwait(false);
+            return await DeleteExecAsync(task, process, cancellation).ConfigureAwait(false);
         }
 
-        await task.Gate.WaitAsync(cancellation).ConfigureAwait(false);
+        // A container that was never started still has its init, waiting; it ends here.
+        if (process.State is TaskState.Created or TaskState.Errored)
+        {
+            if (process.Child is { } child)
+            {
+                _ = child.Signal(Signals.Kill);
+            }
+            else
+            {
+                process.Ended(new ExitStatus(0, 0, DateTimeOffset.UtcNow));
+            }
+
+            _ = await process.Exit.WaitAsync(cancellation).ConfigureAwait(false);
+        }
+
+        await process.Gate.WaitAsync(cancellation).ConfigureAwait(false);
         try
         {
-            if (TaskLifecycle.Refusal(task.Id, TaskOperation.Delete, task.State) is { } refusal)
+            if (TaskLifecycle.Refusal(process, TaskOperation.Delete) is { } refusal)
             {
                 return refusal;
             }
@@ -253,21 +332,16 @@ internal sealed partial class TaskService
                 return new TtrpcError(TtrpcCode.NotFound, $"container {task.Id} is not in this shim");
             }
 
-            var exit = await task.Exit.WaitAsync(cancellation).ConfigureAwait(false);
-            if (await DeleteContainerAsync(task.Runtime, task.Id, cancellation).ConfigureAwait(false) is { } problem)
+            var exit = await process.Exit.WaitAsync(cancellation).ConfigureAwait(false);
+            if (await task.Runtime.DeleteAsync(task.Id, cancellation).ConfigureAwait(false) is { } problem)
             {
                 return new TtrpcError(TtrpcCode.Unknown, $"delete container {task.Id}: {problem}");
             }
 
             Mounter.UnmountTree(Path.Combine(task.Bundle, "rootfs"));
-            task.Stdio.Dispose();
+            await task.DisposeAsync().ConfigureAwait(false);
             _ = _tasks.TryRemove(task.Id, out _);
-            var response = new DeleteResponse
-            {
-                Pid = (uint)task.Init.Pid,
-                ExitStatus = exit.ShellCode,
-                ExitedAt = Timestamp.FromDateTimeOffset(exit.At),
-            };
+            var response = Deleted(process, exit);
             _events.Publish("/tasks/delete", "containerd.events.TaskDelete", new TaskDelete
             {
                 ContainerId = task.Id,
@@ -283,14 +357,17 @@ internal sealed partial class TaskService
         }
         finally
         {
-            _ = task.Gate.Release();
+            _ = process.Gate.Release();
         }
     }
+
+    private static DeleteResponse Deleted(TaskProcess process, ExitStatus exit) =>
+        new() { Pid = process.Pid, ExitStatus = exit.ShellCode, ExitedAt = Timestamp.FromDateTimeOffset(exit.At) };
 
     private Task<TtrpcResult<Empty>> ShutdownAsync(ShutdownRequest request, CancellationToken cancellation)
     {
         // containerd asks after each container of the pod; only the last one counts.
-        if (request.Now || (_tasks.IsEmpty && Volatile.Read(ref _creating) == 0))
+        if (request.Now || (_tasks.IsEmpty && _creating.IsEmpty))
         {
             _ = _shutdown.TrySetResult();
         }
@@ -298,53 +375,87 @@ internal sealed partial class TaskService
         return Ok(new Empty());
     }
 
-    private async Task WatchExitAsync(ContainerTask task)
+    /// <summary>What happens when a container's init ends; its exit is the last of the container's exits.</summary>
+    private async Task WatchInitAsync(ContainerTask task, ChildProcess child)
     {
+        var init = task.Init;
         try
         {
-            var exit = await task.Init.Exit.ConfigureAwait(false);
-            await task.Gate.WaitAsync().ConfigureAwait(false);
-            try
-            {
-                task.State = TaskState.Stopped;
-                if (!task.OwnPidNamespace)
-                {
-                    task.Cgroup?.SignalAll(Signals.Kill); // no namespace ended with init, so its children did not either
-                }
+            var exit = await child.Exit.ConfigureAwait(false);
 
-                Log.Exited(_logger, task.Id, task.Init.Pid, exit.ShellCode);
-                _events.Publish("/tasks/exit", "containerd.events.TaskExit", new TaskExit
-                {
-                    ContainerId = task.Id,
-                    Id = task.Id,
-                    Pid = (uint)task.Init.Pid,
-                    ExitStatus = exit.ShellCode,
-                    ExitedAt = Timestamp.FromDateTimeOffset(exit.At),
-                });
-                task.Ended(exit);
-            }
-            finally
+            // 1. No exec starts any more: those that are being started give up, and their gates show that they have.
+            await task.EndAsync().ConfigureAwait(false);
+            foreach (var exec in task.Execs.Values)
             {
-                _ = task.Gate.Release();
+                await exec.Gate.WaitAsync().ConfigureAwait(false);
+                _ = exec.Gate.Release();
             }
+
+            // 2. What still runs ends: by the kernel where init had a PID namespace of its own, by us elsewhere.
+            if (!task.OwnPidNamespace)
+            {
+                EndLeftovers(task);
+            }
+
+            // 3. The exits of the execs.
+            foreach (var exec in task.Execs.Values.Where(e => e.Child is not null))
+            {
+                _ = await exec.Exit.ConfigureAwait(false);
+            }
+
+            // 4. Its own.
+            await EndedAsync(task, init, exit).ConfigureAwait(false);
         }
         catch (Exception e)
         {
             // Nobody awaits this method, and whoever waits for the exit must not wait for ever.
-            Log.ExitFailed(_logger, task.Id, e);
-            task.Ended(new ExitStatus(255, 0, DateTimeOffset.UtcNow));
+            Log.ExitFailed(_logger, init.Name, e);
+            init.Ended(new ExitStatus(UnknownStatus, 0, DateTimeOffset.UtcNow));
         }
     }
 
-    private static async Task<string?> DeleteContainerAsync(OciRuntimeDriver runtime, string id, CancellationToken cancellation)
+    private void EndLeftovers(ContainerTask task)
     {
         try
         {
-            return await runtime.DeleteAsync(id, cancellation).ConfigureAwait(false);
+            task.Cgroup?.SignalAll(Signals.Kill);
         }
-        catch (OperationCanceledException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            return "the OCI runtime's delete took too long and was killed";
+            Log.LeftBehind(_logger, task.Id, e.Message);
         }
     }
+
+    /// <summary>Makes the end of a process known.</summary>
+    private async Task EndedAsync(ContainerTask task, TaskProcess process, ExitStatus exit)
+    {
+        await process.Gate.WaitAsync().ConfigureAwait(false);
+        try
+        {
+            process.State = TaskState.Stopped;
+            process.Streams?.ProcessEnded();
+            Log.Exited(_logger, task.Id, process.ExecId, process.Pid, exit.ShellCode);
+            _events.Publish("/tasks/exit", "containerd.events.TaskExit", new TaskExit
+            {
+                ContainerId = task.Id,
+                Id = process.IsExec ? process.ExecId : task.Id,
+                Pid = process.Pid,
+                ExitStatus = exit.ShellCode,
+                ExitedAt = Timestamp.FromDateTimeOffset(exit.At),
+            });
+            process.Ended(exit);
+        }
+        finally
+        {
+            _ = process.Gate.Release();
+        }
+    }
+
+    private StdioOwner OwnerOf(ContainerTask task, TaskProcess process) => new(
+        task.Bundle,
+        _namespace,
+        process.IsExec ? process.ExecId : task.Id,
+        task.Settings.IoUid,
+        task.Settings.IoGid,
+        ClientClosesInput: !task.IsKubernetes);
 }

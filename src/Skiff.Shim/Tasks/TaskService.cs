@@ -12,7 +12,10 @@ namespace Skiff.Shim.Tasks;
 /// <summary>
 /// containerd's task service for the containers of one pod (api/runtime/task/v2/shim.proto).
 /// </summary>
-/// <remarks>Lifecycle: Create, Start, Kill, Delete, Shutdown. Observation: State, Wait, Pids, Connect, CloseIO.</remarks>
+/// <remarks>
+/// Lifecycle: Create, Start, Kill, Delete, Shutdown. Execs: Exec and what the calls of the lifecycle do to an exec. Resources: Pause, Resume,
+/// Update, Checkpoint. Observation: State, Wait, Pids, Connect, CloseIO, ResizePty.
+/// </remarks>
 internal sealed partial class TaskService
 {
     /// <summary>The names under which containerd may call: version 2 is answered to <c>start</c>, version 3 has the same messages.</summary>
@@ -25,8 +28,8 @@ internal sealed partial class TaskService
     private readonly EventPublisher _events;
     private readonly ILogger _logger;
 
-    // Creates in flight count as containers, so that a Shutdown meanwhile does not end the shim under them.
-    private int _creating;
+    // Creates in flight: they count as containers, so that a Shutdown meanwhile does not end the shim under them, and hold their names.
+    private readonly ConcurrentDictionary<string, bool> _creating = new(StringComparer.Ordinal);
 
     public TaskService(string ns, WasmPreparation wasm, EventPublisher events, ILogger logger)
     {
@@ -42,7 +45,7 @@ internal sealed partial class TaskService
     /// <summary>The methods by name.</summary>
     public TtrpcService ToService()
     {
-        var service = new TtrpcService()
+        return new TtrpcService()
             .Add("Create", CreateTaskRequest.Parser, Call<CreateTaskRequest, CreateTaskResponse>(CreateAsync))
             .Add("Start", StartRequest.Parser, Call<StartRequest, StartResponse>(StartAsync))
             .Add("Kill", KillRequest.Parser, Call<KillRequest, Empty>(KillAsync))
@@ -52,13 +55,14 @@ internal sealed partial class TaskService
             .Add("Wait", WaitRequest.Parser, Call<WaitRequest, WaitResponse>(WaitAsync))
             .Add("Pids", PidsRequest.Parser, Call<PidsRequest, PidsResponse>(PidsAsync))
             .Add("Connect", ConnectRequest.Parser, Call<ConnectRequest, ConnectResponse>(ConnectAsync))
-            .Add("CloseIO", CloseIORequest.Parser, Call<CloseIORequest, Empty>(CloseIOAsync));
-        foreach (var method in (string[])["Exec", "Stats", "Pause", "Resume", "Update", "ResizePty", "Checkpoint"])
-        {
-            _ = service.Add(method, Empty.Parser, Call<Empty, Empty>((_, _) => Fail<Empty>(TtrpcCode.Unimplemented, $"{method} is not implemented yet")));
-        }
-
-        return service;
+            .Add("CloseIO", CloseIORequest.Parser, Call<CloseIORequest, Empty>(CloseIOAsync))
+            .Add("ResizePty", ResizePtyRequest.Parser, Call<ResizePtyRequest, Empty>(ResizePtyAsync))
+            .Add("Exec", ExecProcessRequest.Parser, Call<ExecProcessRequest, Empty>(ExecAsync))
+            .Add("Pause", PauseRequest.Parser, Call<PauseRequest, Empty>(PauseAsync))
+            .Add("Resume", ResumeRequest.Parser, Call<ResumeRequest, Empty>(ResumeAsync))
+            .Add("Update", UpdateTaskRequest.Parser, Call<UpdateTaskRequest, Empty>(UpdateAsync))
+            .Add("Checkpoint", CheckpointTaskRequest.Parser, Call<CheckpointTaskRequest, Empty>(CheckpointAsync))
+            .Add("Stats", Empty.Parser, Call<Empty, Empty>((_, _) => Fail<Empty>(TtrpcCode.Unimplemented, "Stats is not implemented yet")));
     }
 
     private static Func<TRequest, TtrpcContext, CancellationToken, Task<TtrpcResult<TResponse>>> Call<TRequest, TResponse>(
@@ -73,28 +77,37 @@ internal sealed partial class TaskService
         where T : class => Task.FromResult<TtrpcResult<T>>(message);
 
     /// <summary>The container a request names, or why there is none.</summary>
-    private (ContainerTask? Task, TtrpcError? Error) Find(string id, string execId)
+    private (ContainerTask? Task, TtrpcError? Error) Find(string id) =>
+        _tasks.TryGetValue(id, out var task) ? (task, null) : (null, new TtrpcError(TtrpcCode.NotFound, $"container {id} is not in this shim"));
+
+    /// <summary>The process a request names, or why there is none.</summary>
+    private (ContainerTask? Task, TaskProcess? Process, TtrpcError? Error) Find(string id, string execId)
     {
-        if (!_tasks.TryGetValue(id, out var task))
+        if (Find(id) is var (task, error) && task is null)
         {
-            return (null, new TtrpcError(TtrpcCode.NotFound, $"container {id} is not in this shim"));
+            return (null, null, error);
         }
 
-        return execId.Length > 0 ? (null, new TtrpcError(TtrpcCode.NotFound, $"container {id} has no exec {execId}")) : (task, null);
+        return execId.Length == 0 ? (task, task.Init, null)
+            : task.Execs.TryGetValue(execId, out var exec) ? (task, exec, null)
+            : (task, null, new TtrpcError(TtrpcCode.NotFound, $"container {id} has no exec {execId}"));
     }
 
     private static partial class Log
     {
         [LoggerMessage(20, LogLevel.Debug, "Created: container={Id} pid={Pid} program={Program}")]
-        public static partial void Created(ILogger logger, string id, int pid, ProgramKind program);
+        public static partial void Created(ILogger logger, string id, uint pid, ProgramKind program);
 
-        [LoggerMessage(21, LogLevel.Debug, "Exited: container={Id} pid={Pid} status={Status}")]
-        public static partial void Exited(ILogger logger, string id, int pid, uint status);
+        [LoggerMessage(21, LogLevel.Debug, "Exited: container={Id} exec={ExecId} pid={Pid} status={Status}")]
+        public static partial void Exited(ILogger logger, string id, string execId, uint pid, uint status);
 
         [LoggerMessage(22, LogLevel.Warning, "Clean-up after a failure was not complete: container={Id} error={Error}")]
         public static partial void CleanupIncomplete(ILogger logger, string id, string error);
 
-        [LoggerMessage(23, LogLevel.Error, "The end of a container could not be handled: container={Id}")]
-        public static partial void ExitFailed(ILogger logger, string id, Exception error);
+        [LoggerMessage(23, LogLevel.Error, "The end of a process could not be handled: process={Name}")]
+        public static partial void ExitFailed(ILogger logger, string name, Exception error);
+
+        [LoggerMessage(24, LogLevel.Warning, "Processes that init left behind could not be ended: container={Id} error={Error}")]
+        public static partial void LeftBehind(ILogger logger, string id, string error);
     }
 }

@@ -25,17 +25,17 @@ internal static class ProgramDetection
     private const int HeaderSize = 8;
 
     /// <summary>Looks at the program.</summary>
-    /// <param name="spec">The container.</param>
-    /// <param name="rootfs">Its mounted root.</param>
+    /// <param name="process">What is to run.</param>
+    /// <param name="open">Opens a file by its path in the container; null when there is none.</param>
     /// <returns>Its kind and its path in the container, or why it cannot be run, naming each step that was tried.</returns>
-    public static (ProgramKind Kind, string Path, string? Problem) Detect(OciSpec spec, string rootfs)
+    public static (ProgramKind Kind, string Path, string? Problem) Detect(OciProcess process, Func<string, SafeFileHandle?> open)
     {
-        foreach (var (path, wasmOnly) in Candidates(spec))
+        foreach (var (path, wasmOnly) in Candidates(process))
         {
             byte[]? header;
             try
             {
-                header = ReadHeader(spec, rootfs, path);
+                header = ReadHeader(open, path);
             }
             catch (LinuxException e)
             {
@@ -54,7 +54,7 @@ internal static class ProgramDetection
             }
         }
 
-        return (ProgramKind.Native, spec.Arguments[0], null);
+        return (ProgramKind.Native, process.Arguments[0], null);
     }
 
     /// <summary>Tells the kind by magic number (WebAssembly core specification 5.5.16; component-model Binary.md for the layer field).</summary>
@@ -83,29 +83,29 @@ internal static class ProgramDetection
             + "its first bytes are " + (header.IsEmpty ? "none" : Convert.ToHexStringLower(header)) + "; check the image's entrypoint");
     }
 
-    private static IEnumerable<(string Path, bool WasmOnly)> Candidates(OciSpec spec)
+    private static IEnumerable<(string Path, bool WasmOnly)> Candidates(OciProcess process)
     {
-        var name = spec.Arguments[0];
+        var name = process.Arguments[0];
         if (name.Contains('/'))
         {
-            yield return (Path.Combine(spec.WorkingDirectory, name), false);
+            yield return (Path.Combine(process.WorkingDirectory, name), false);
             yield break;
         }
 
-        var search = spec.Environment.LastOrDefault(e => e.StartsWith("PATH=", StringComparison.Ordinal))?[5..] ?? DefaultPath;
+        var search = process.Environment.LastOrDefault(e => e.StartsWith("PATH=", StringComparison.Ordinal))?[5..] ?? DefaultPath;
         foreach (var folder in search.Split(':', StringSplitOptions.RemoveEmptyEntries))
         {
-            yield return (Path.Combine(spec.WorkingDirectory, folder, name), false);
+            yield return (Path.Combine(process.WorkingDirectory, folder, name), false);
         }
 
         // Images made for Wasm often say just "app.wasm"; no OCI runtime would find that.
-        yield return (Path.Combine(spec.WorkingDirectory, name), true);
+        yield return (Path.Combine(process.WorkingDirectory, name), true);
     }
 
     /// <returns>Null when there is no regular file.</returns>
-    private static byte[]? ReadHeader(OciSpec spec, string rootfs, string path)
+    private static byte[]? ReadHeader(Func<string, SafeFileHandle?> open, string path)
     {
-        using var file = Open(spec, rootfs, path);
+        using var file = open(path);
         if (file is null)
         {
             return null;
@@ -122,9 +122,10 @@ internal static class ProgramDetection
         }
     }
 
-    private static SafeFileHandle? Open(OciSpec spec, string rootfs, string path)
+    /// <summary>Opens a file of a container that is not built yet: in its mounted root, or in a volume that will cover the place.</summary>
+    internal static SafeFileHandle? Open(OciSpec spec, string rootfs, string path)
     {
-        // The program may lie in a volume; the last mount over a path is the one that is seen.
+        // The last mount over a path is the one that is seen.
         for (var i = spec.Binds.Count - 1; i >= 0; i--)
         {
             var (destination, source) = spec.Binds[i];
