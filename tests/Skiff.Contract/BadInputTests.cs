@@ -9,7 +9,7 @@ public sealed class BadInputTests(Containerds containerds)
 {
     private static readonly (string Program, string Says)[] _programs =
     [
-        ("/truncated.wasm", "/truncated.wasm cannot be loaded"),
+        ("/truncated.wasm", "/truncated.wasm cannot be compiled"),
         ("/cut.wasm", "cut off within its first 8 bytes"),
         ("/empty", "the program /empty is empty"),
         ("/text.txt", "is neither a native program nor WebAssembly"),

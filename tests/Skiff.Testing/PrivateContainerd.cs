@@ -198,11 +198,14 @@ public sealed class PrivateContainerd : IAsyncDisposable
     {
         Path = Path.Combine(_binaries, "ctr"),
         Arguments = ["ctr", "-a", Socket, "-n", Namespace, .. words],
-        Environment = SearchPath(),
+        Environment = Variables(),
         WorkingDirectory = Folder,
     };
 
-    private string[] SearchPath() => [$"PATH={_binaries}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+    /// <summary>Where its shims keep compiled modules.</summary>
+    public string Cache => Path.Combine(Folder, "cache");
+
+    private string[] Variables() => [$"SKIFF_CACHE_DIR={Cache}", $"PATH={_binaries}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
 
     private async Task RunDaemonAsync()
     {
@@ -211,7 +214,7 @@ public sealed class PrivateContainerd : IAsyncDisposable
         {
             Path = Path.Combine(_binaries, "containerd"),
             Arguments = ["containerd", "--config", Path.Combine(Folder, "config.toml")],
-            Environment = SearchPath(),
+            Environment = Variables(),
             Files = new Dictionary<int, SafeFileHandle> { [1] = log, [2] = log },
             NewSession = true,
         });

@@ -46,18 +46,7 @@ internal sealed class OciRuntimeDriver
     /// <summary>Builds the container and stops before its program; returns its init process, adopted.</summary>
     public Task<(ChildProcess? Init, string? Problem)> CreateAsync(string id, RuntimeStdio stdio, CancellationToken cancellation)
     {
-        List<string> arguments = ["create", "--bundle", _bundle];
-        if (_settings.NoPivotRoot)
-        {
-            arguments.Add("--no-pivot");
-        }
-
-        if (_settings.NoNewKeyring)
-        {
-            arguments.Add("--no-new-keyring");
-        }
-
-        return BeginAsync(arguments, "init.pid", id, stdio, cancellation);
+        return BeginAsync(["create", "--bundle", _bundle, .. BuildFlags()], "init.pid", id, stdio, cancellation);
     }
 
     /// <summary>Builds the container from a checkpoint; its program goes on at once. Returns its init process, adopted.</summary>
@@ -99,6 +88,20 @@ internal sealed class OciRuntimeDriver
 
     /// <summary>Lets the program run.</summary>
     public Task<string?> StartAsync(string id, CancellationToken cancellation) => RunAsync(["start", id], null, default, cancellation);
+
+    /// <summary>Builds a container and runs its program to its end.</summary>
+    /// <param name="id">The container.</param>
+    /// <param name="files">Its descriptors; standard error is kept for the answer.</param>
+    /// <param name="cancellation">Ends the runtime; the container is left to <see cref="DeleteAsync"/>.</param>
+    /// <returns>The program's exit status, or the runtime's own; and what was said when it is not 0.</returns>
+    public async Task<(uint? Status, string? Problem)> RunToEndAsync(
+        string id, IReadOnlyDictionary<int, SafeFileHandle> files, CancellationToken cancellation)
+    {
+        List<string> arguments = ["run", "--bundle", _bundle, .. BuildFlags(), id];
+        return await InvokeAsync(arguments, files, default, cancellation).ConfigureAwait(false) is { } failure
+            ? (failure.Status, failure.Reason)
+            : (0, null);
+    }
 
     /// <summary>Removes the container: whatever runs in it is killed, its cgroup goes. A container that is not there is fine.</summary>
     public Task<string?> DeleteAsync(string id, CancellationToken cancellation) => RunAsync(["delete", "--force", id], null, default, cancellation);
@@ -152,6 +155,19 @@ internal sealed class OciRuntimeDriver
         : _settings.CriuPath.Length > 0 ? $"the option CriuPath names {_settings.CriuPath}, which is not there"
         : $"criu is not in PATH ({Environment.GetEnvironmentVariable("PATH")}); install it, or name it with the option CriuPath";
 
+    private IEnumerable<string> BuildFlags()
+    {
+        if (_settings.NoPivotRoot)
+        {
+            yield return "--no-pivot";
+        }
+
+        if (_settings.NoNewKeyring)
+        {
+            yield return "--no-new-keyring";
+        }
+    }
+
     /// <summary>Runs what leaves a new process behind whose id is in a file, and adopts it.</summary>
     private async Task<(ChildProcess? Process, string? Problem)> BeginAsync(
         List<string> arguments, string pidFile, string id, RuntimeStdio stdio, CancellationToken cancellation)
@@ -180,14 +196,18 @@ internal sealed class OciRuntimeDriver
     }
 
     private async Task<string?> RunAsync(
+        List<string> arguments, IReadOnlyDictionary<int, SafeFileHandle>? files, ReadOnlyMemory<byte> input, CancellationToken cancellation) =>
+        await InvokeAsync(arguments, files, input, cancellation).ConfigureAwait(false) is { } failure ? Failure(arguments[0], failure.Reason) : null;
+
+    /// <returns>Null when all went well. Without a status the runtime was not there, or did not end by itself.</returns>
+    private async Task<(uint? Status, string Reason)?> InvokeAsync(
         List<string> arguments, IReadOnlyDictionary<int, SafeFileHandle>? files, ReadOnlyMemory<byte> input, CancellationToken cancellation)
     {
-        var operation = arguments[0];
         var program = ProgramPath.Find(_settings.BinaryName);
         if (program is null)
         {
-            return $"the OCI runtime \"{_settings.BinaryName}\" is not in PATH ({Environment.GetEnvironmentVariable("PATH")}); "
-                + "install it, or name another with the option BinaryName";
+            return (null, $"the OCI runtime \"{_settings.BinaryName}\" is not in PATH ({Environment.GetEnvironmentVariable("PATH")}); "
+                + "install it, or name another with the option BinaryName");
         }
 
         // Of its own, because several may run at once in one bundle.
@@ -213,16 +233,16 @@ internal sealed class OciRuntimeDriver
         {
             var result = await Command.RunAsync(request, _longest, input, cancellation).ConfigureAwait(false);
             return result.Exit.Success ? null
-                : result.TimedOut ? $"{_settings.BinaryName} {operation} was killed: it did not end within {_longest.TotalMinutes} minutes"
-                : Failure(operation, LastError(log) ?? Fallback(result));
+                : result.TimedOut ? (null, $"it was killed: it did not end within {_longest.TotalMinutes} minutes")
+                : (result.Exit.ShellCode, LastError(log) ?? Fallback(result));
         }
         catch (OperationCanceledException)
         {
-            return $"{_settings.BinaryName} {operation} was killed: it did not end in the time it was given";
+            return (null, "it was killed: it did not end in the time it was given");
         }
         catch (LinuxException e)
         {
-            return Failure(operation, e.Message);
+            return (null, e.Message);
         }
         finally
         {

@@ -25,6 +25,9 @@ internal sealed class ContainerTask(string id, string bundle, OciRuntimeDriver r
 
     public ProgramKind Kind { get; init; }
 
+    /// <summary>The compiled module that is mounted into it; null for native containers, and where it was not compiled beforehand.</summary>
+    public string? Artifact { get; init; }
+
     /// <summary>Whether init's end ends all its processes.</summary>
     public bool OwnPidNamespace { get; init; }
 

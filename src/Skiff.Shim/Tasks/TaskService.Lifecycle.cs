@@ -8,6 +8,7 @@ using Skiff.Linux.Processes;
 using Skiff.Shim.Bootstrap;
 using Skiff.Shim.OciRuntime;
 using Skiff.Shim.Stdio;
+using Skiff.Shim.Wasm;
 using Skiff.Ttrpc;
 
 namespace Skiff.Shim.Tasks;
@@ -77,8 +78,9 @@ internal sealed partial class TaskService
             }
 
             // 3. Wasm or native.
-            var (kind, wasmProblem) = _wasm.Prepare(spec, Path.Combine(request.Bundle, spec.RootPath));
-            if (wasmProblem is not null)
+            var compiler = new ModuleCompiler(settings, _namespace, spec.CgroupsPath);
+            var program = await _wasm.PrepareAsync(spec, Path.Combine(request.Bundle, spec.RootPath), compiler, cancellation).ConfigureAwait(false);
+            if (program.Problem is { } wasmProblem)
             {
                 return await GiveUpAsync(wasmProblem).ConfigureAwait(false);
             }
@@ -91,7 +93,8 @@ internal sealed partial class TaskService
             // 4. Its streams.
             var task = new ContainerTask(request.Id, request.Bundle, runtime, settings, init)
             {
-                Kind = kind,
+                Kind = program.Kind,
+                Artifact = program.Artifact,
                 OwnPidNamespace = spec.OwnPidNamespace,
                 IsKubernetes = spec.Annotation("io.kubernetes.cri.container-type") is not null,
                 Checkpoint = checkpoint.Length > 0 ? checkpoint : null,
@@ -117,7 +120,7 @@ internal sealed partial class TaskService
             }
 
             _ = _tasks.TryAdd(task.Id, task);
-            Log.Created(_logger, task.Id, init.Pid, kind);
+            Log.Created(_logger, task.Id, init.Pid, task.Kind);
             _events.Publish("/tasks/create", "containerd.events.TaskCreate", new TaskCreate
             {
                 ContainerId = task.Id,
@@ -134,9 +137,9 @@ internal sealed partial class TaskService
 
             return new CreateTaskResponse { Pid = init.Pid };
         }
-        catch (Exception e) when (e is LinuxException or IOException or UnauthorizedAccessException or NotSupportedException)
+        catch (Exception e) when (e is LinuxException or IOException or UnauthorizedAccessException or NotSupportedException or OperationCanceledException)
         {
-            return await GiveUpAsync(e.Message).ConfigureAwait(false);
+            return await GiveUpAsync(e is OperationCanceledException ? "containerd gave up waiting" : e.Message).ConfigureAwait(false);
         }
 
         // In the reverse order of acquisition. The caller may be gone, so its token plays no part.

@@ -27,8 +27,8 @@ internal delegate Task<ArtifactResult> Compile(SafeFileHandle module, SafeFileHa
 /// </remarks>
 internal sealed partial class ArtifactCache(string folder, string engine, long limit, Compile compile, TimeProvider time, ILogger logger)
 {
-    /// <summary>Where it is on a node.</summary>
-    public const string DefaultFolder = "/var/lib/skiff/cache";
+    /// <summary>Where it is on a node, unless containerd's environment says otherwise (SKIFF_CACHE_DIR).</summary>
+    public static string DefaultFolder => Environment.GetEnvironmentVariable("SKIFF_CACHE_DIR") is ['/', ..] given ? given : "/var/lib/skiff/cache";
 
     /// <summary>How much it may hold, in bytes.</summary>
     public const long DefaultLimit = 2L << 30;

@@ -1,3 +1,4 @@
+using Microsoft.Extensions.Logging;
 using Microsoft.Win32.SafeHandles;
 using Skiff.Linux;
 using Skiff.Linux.Files;
@@ -6,48 +7,89 @@ using Skiff.Shim.OciRuntime;
 
 namespace Skiff.Shim.Wasm;
 
+/// <summary>What a container runs.</summary>
+/// <param name="Kind">Wasm or native.</param>
+/// <param name="Artifact">The compiled module that is mounted into it; null where there is none.</param>
+/// <param name="Problem">Why it cannot be run, or null.</param>
+internal readonly record struct PreparedProgram(ProgramKind Kind, string? Artifact = null, string? Problem = null);
+
 /// <summary>
 /// Makes a Wasm process an ordinary one: the runner's folder is mounted read-only at /.skiff and becomes the program, with the module's
-/// path and the user's arguments behind it. Native processes stay as they are.
+/// path and the user's arguments behind it. The module is compiled before the container is built, once per node, and the artifact is
+/// mounted too, so that all containers of one module share its pages. Native processes stay as they are.
 /// </summary>
-internal sealed class WasmPreparation(string runFolder)
+internal sealed partial class WasmPreparation(string runFolder, string cacheFolder, ILogger logger, TimeProvider time)
 {
-    private const string MountPoint = "/.skiff";
+    /// <summary>Where the runner's folder is in a container.</summary>
+    public const string MountPoint = "/.skiff";
+
     private const string Runner = MountPoint + "/skiff-run";
 
+    // An empty file of the runner's folder, there to be mounted over.
+    private const string ArtifactPlace = MountPoint + "/artifact";
+
+    private const string Fix = "build it for wasm32-wasip1 (a command with _start) or as a wasi:cli component";
+
+    private readonly Lazy<string?> _engine = new(() => EngineOf(runFolder));
+
     /// <summary>The runner's folder beside the shim that runs now: PREFIX/bin/containerd-shim-skiff-v1 and PREFIX/run.</summary>
-    public static WasmPreparation BesideThisProgram()
+    public static WasmPreparation BesideThisProgram(ILogger logger, TimeProvider time)
     {
         var program = Path.GetFullPath(Environment.ProcessPath ?? "/proc/self/exe");
         var resolved = File.ResolveLinkTarget(program, returnFinalTarget: true)?.FullName ?? program;
-        return new WasmPreparation(Path.Combine(Path.GetDirectoryName(Path.GetDirectoryName(resolved)!)!, "run"));
+        return new WasmPreparation(Path.Combine(Path.GetDirectoryName(Path.GetDirectoryName(resolved)!)!, "run"), ArtifactCache.DefaultFolder, logger, time);
     }
 
-    /// <summary>Finds out what the container runs and, for Wasm, rewrites the spec and saves it.</summary>
-    /// <returns>The kind, or why the program cannot be run.</returns>
-    public (ProgramKind Kind, string? Problem) Prepare(OciSpec spec, string rootfs)
+    /// <summary>Finds out what the container runs and, for Wasm, compiles it, rewrites the spec and saves it.</summary>
+    /// <param name="spec">The container.</param>
+    /// <param name="rootfs">Its mounted root.</param>
+    /// <param name="compiler">Compiles its module if no container of this node had it before.</param>
+    /// <param name="cancellation">Ends the compilation.</param>
+    public async Task<PreparedProgram> PrepareAsync(OciSpec spec, string rootfs, ModuleCompiler compiler, CancellationToken cancellation)
     {
-        var (kind, problem) = Rewrite(spec.Process, path => ProgramDetection.Open(spec, rootfs, path));
-        if (problem is null && kind != ProgramKind.Native)
+        SafeFileHandle? Open(string path) => ProgramDetection.Open(spec, rootfs, path);
+        var (kind, path, problem) = Detect(spec.Process, Open);
+        if (problem is not null || kind == ProgramKind.Native)
         {
-            spec.AddBind(runFolder, MountPoint, "bind", "ro", "nosuid", "nodev", "rprivate");
-            spec.Save();
+            return new PreparedProgram(kind, Problem: problem);
         }
 
-        return (kind, problem);
+        var artifact = await ArtifactAsync(path, Open, (module, made, work, token) => compiler.CompileAsync(runFolder, module, made, work, token), cancellation).ConfigureAwait(false);
+        if (artifact.Refusal is { } refusal)
+        {
+            return new PreparedProgram(kind, Problem: $"{path} cannot be compiled: {refusal}; {Fix}");
+        }
+
+        if (artifact.Problem is { } trouble)
+        {
+            Log.NotCompiled(logger, path, trouble);
+        }
+
+        Rewrite(spec.Process, path, artifact.Path is not null);
+        spec.AddBind(runFolder, MountPoint, "bind", "ro", "nosuid", "nodev", "rprivate");
+        if (artifact.Path is not null)
+        {
+            spec.AddBind(artifact.Path, ArtifactPlace, "bind", "ro", "nosuid", "nodev", "rprivate");
+        }
+
+        spec.Save();
+        return new PreparedProgram(kind, artifact.Path);
     }
 
     /// <summary>Finds out what is to run in a living container and, for Wasm, rewrites it and sees to it that the runner is there.</summary>
     /// <param name="process">What is to run.</param>
     /// <param name="init">The container's init.</param>
+    /// <param name="mounted">The artifact that is mounted into the container.</param>
+    /// <param name="cancellation">Ends the reading of the module.</param>
     /// <returns>Why the program cannot be run, or null.</returns>
-    public string? PrepareExec(OciProcess process, int init)
+    public async Task<string?> PrepareExecAsync(OciProcess process, int init, string? mounted, CancellationToken cancellation)
     {
         var name = process.Arguments[0];
 
         // Through /proc the container's root is as its programs see it, with all that was mounted since.
         var root = $"/proc/{init}/root";
-        var (kind, problem) = Rewrite(process, path => RootedPath.OpenRead(root, path));
+        SafeFileHandle? Open(string path) => RootedPath.OpenRead(root, path);
+        var (kind, path, problem) = Detect(process, Open);
         if (problem is not null || kind == ProgramKind.Native)
         {
             return problem;
@@ -61,36 +103,72 @@ internal sealed class WasmPreparation(string runFolder)
             {
                 ContainerMounts.BindReadOnly(init, runFolder, MountPoint);
             }
-
-            return null;
         }
         catch (LinuxException e)
         {
             return $"the program {name} is WebAssembly, and the runner cannot be brought into this native container ({e.Message}); "
                 + $"give the image an empty folder {MountPoint}, or run it as a container of its own";
         }
+
+        // The usual exec runs the container's own module; its artifact is in place. Another one is compiled where it runs.
+        var artifact = mounted is null ? default : await ArtifactAsync(path, Open, NoneAsync, cancellation).ConfigureAwait(false);
+        Rewrite(process, path, artifact.Path is not null && artifact.Path == mounted);
+        return null;
+
+        static Task<ArtifactResult> NoneAsync(SafeFileHandle module, SafeFileHandle made, string work, CancellationToken token) =>
+            Task.FromResult(new ArtifactResult(null, Problem: "not the container's own module"));
     }
 
-    private (ProgramKind Kind, string? Problem) Rewrite(OciProcess process, Func<string, SafeFileHandle?> open)
+    private (ProgramKind Kind, string Path, string? Problem) Detect(OciProcess process, Func<string, SafeFileHandle?> open)
     {
-        var (kind, path, problem) = ProgramDetection.Detect(process, open);
-        if (problem is not null || kind == ProgramKind.Native)
+        var found = ProgramDetection.Detect(process, open);
+        return found.Problem is null && found.Kind != ProgramKind.Native && !File.Exists(Path.Combine(runFolder, "skiff-run"))
+            ? found with { Problem = $"the Wasm runner is not at {runFolder}/skiff-run; the folder \"run\" belongs beside the shim's folder \"bin\"" }
+            : found;
+    }
+
+    private async Task<ArtifactResult> ArtifactAsync(string path, Func<string, SafeFileHandle?> open, Compile compile, CancellationToken cancellation)
+    {
+        if (_engine.Value is not { } engine)
         {
-            return (kind, problem);
+            return new ArtifactResult(null, Problem: $"{runFolder}/ENGINE or {runFolder}/artifact is missing");
         }
 
-        if (!File.Exists(Path.Combine(runFolder, "skiff-run")))
-        {
-            return (kind, $"the Wasm runner is not at {runFolder}/skiff-run; the folder \"run\" belongs beside the shim's folder \"bin\"");
-        }
+        using var module = open(path);
+        var cache = new ArtifactCache(cacheFolder, engine, ArtifactCache.DefaultLimit, compile, time, logger);
+        return module is null ? default : await cache.GetAsync(module, cancellation).ConfigureAwait(false);
+    }
 
+    private static void Rewrite(OciProcess process, string path, bool hasArtifact)
+    {
         // WASI preview 1 has no call for the working directory; Go's library takes it from here.
         if (process.WorkingDirectory != "/" && !process.Environment.Any(e => e.StartsWith("PWD=", StringComparison.Ordinal)))
         {
             process.AddEnvironment("PWD=" + process.WorkingDirectory);
         }
 
-        process.SetArguments([Runner, "run", "--module", path, "--", .. process.Arguments]);
-        return (kind, null);
+        string[] artifact = hasArtifact ? ["--artifact", ArtifactPlace] : [];
+        process.SetArguments([Runner, "run", "--module", path, .. artifact, "--", .. process.Arguments]);
+    }
+
+    /// <summary>What an artifact is for: the engine in the runner's folder, and this processor's features.</summary>
+    private static string? EngineOf(string runFolder)
+    {
+        var file = Path.Combine(runFolder, "ENGINE");
+        if (!File.Exists(file) || !File.Exists(Path.Combine(runFolder, "artifact")))
+        {
+            return null;
+        }
+
+        // A node may be moved to another processor between two boots. Its features are one line for each core; the first says all.
+        var processor = File.ReadLines("/proc/cpuinfo").TakeWhile(l => l.Length > 0)
+            .FirstOrDefault(l => l.StartsWith("flags", StringComparison.Ordinal) || l.StartsWith("Features", StringComparison.Ordinal)) ?? "";
+        return Sha256.HexOf(System.Text.Encoding.UTF8.GetBytes(File.ReadAllText(file) + processor))[..32];
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(52, LogLevel.Warning, "The module is compiled in its container, which costs memory and time at each start: module={Module} error={Error}")]
+        public static partial void NotCompiled(ILogger logger, string module, string error);
     }
 }

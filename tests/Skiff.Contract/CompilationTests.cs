@@ -1,0 +1,89 @@
+using System.Globalization;
+using Skiff.Testing;
+
+namespace Skiff.Contract;
+
+/// <summary>Modules are compiled once per node, outside their containers.</summary>
+public sealed class CompilationTests(Containerds containerds)
+{
+    public static TheoryData<string> Versions => Containerds.Versions;
+
+    [Theory]
+    [MemberData(nameof(Versions))]
+    public async Task a_module_is_compiled_once_and_all_its_containers_map_the_artifact(string version)
+    {
+        var containerd = await containerds.GetAsync(version);
+        List<string> ids = [ProgramTests.Id(), ProgramTests.Id()];
+        foreach (var id in ids)
+        {
+            (await containerd.CtrAsync("run", "--detach", "--null-io", "--runtime", Repository.Shim, PrivateContainerd.Image, id, "/sleep.wasm")).Demand();
+        }
+
+        try
+        {
+            List<string> mapped = [];
+            foreach (var id in ids)
+            {
+                var pid = Pid((await containerd.CtrAsync("task", "ls")).Output, id);
+                string? inode = null;
+                Assert.True(await Until.HoldsAsync(
+                    () => Task.FromResult((inode = MappedArtifact(pid)) is not null), TimeSpan.FromSeconds(20)), await File.ReadAllTextAsync($"/proc/{pid}/maps"));
+                mapped.Add(inode!);
+            }
+
+            Assert.Single(mapped.Distinct());
+        }
+        finally
+        {
+            foreach (var id in ids)
+            {
+                _ = await containerd.CtrAsync("task", "delete", "--force", id);
+                _ = await containerd.CtrAsync("container", "rm", id);
+            }
+        }
+
+        // Compiled is what was run, with nothing half done beside it.
+        foreach (var folder in Directory.GetDirectories(containerd.Cache))
+        {
+            Assert.Equal(["artifact"], Directory.GetFileSystemEntries(folder).Select(Path.GetFileName));
+        }
+    }
+
+    [Fact]
+    public async Task a_container_with_less_memory_than_the_compiler_needs_runs_its_module()
+    {
+        var containerd = await containerds.GetAsync("1.6");
+        var limit = (12 << 20).ToString(CultureInfo.InvariantCulture);
+        var result = await containerd.RunAsync(default, ["--memory-limit", limit], ProgramTests.Id(), "/hello.component.wasm");
+        Assert.Equal((0u, ""), (result.Status, result.Error));
+    }
+
+    [Fact]
+    public async Task where_nothing_can_be_kept_a_module_is_compiled_in_its_container_and_the_log_says_why()
+    {
+        var containerd = await containerds.GetAsync("1.6");
+        var aside = containerd.Cache + ".aside";
+        _ = await containerd.RunAsync(ProgramTests.Id(), "/hello.wasm");
+        Directory.Move(containerd.Cache, aside);
+        await File.WriteAllTextAsync(containerd.Cache, "");
+        try
+        {
+            var result = await containerd.RunAsync(ProgramTests.Id(), "/hello.wasm");
+            Assert.Equal((0u, ""), (result.Status, result.Error));
+            Assert.Contains("The module is compiled in its container", containerd.Log, StringComparison.Ordinal);
+        }
+        finally
+        {
+            File.Delete(containerd.Cache);
+            Directory.Move(aside, containerd.Cache);
+        }
+    }
+
+    private static int Pid(string tasks, string id) => int.Parse(
+        tasks.Split('\n').Single(l => l.StartsWith(id + " ", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1],
+        CultureInfo.InvariantCulture);
+
+    /// <returns>The device and inode of what is mapped from the place of the artifact; null as long as nothing is.</returns>
+    private static string? MappedArtifact(int pid) => File.ReadLines($"/proc/{pid}/maps")
+        .Where(l => l.EndsWith("/.skiff/artifact", StringComparison.Ordinal)).Select(l => string.Join(' ', l.Split(' ')[3..5])).FirstOrDefault();
+}
