@@ -4,7 +4,10 @@ using Google.Protobuf;
 
 namespace Skiff.Ttrpc;
 
-/// <summary>Frames over one socket. Reading is for one caller at a time; writes are whole frames and may come from anywhere.</summary>
+/// <summary>
+/// Frames over one socket. Reading is for one caller at a time; writes are whole frames and may come from anywhere. Nothing here takes a
+/// cancellation token, because half a frame read or written would spoil the connection for everybody: disposing ends all that waits.
+/// </summary>
 internal sealed class FrameConnection(Socket socket) : IDisposable
 {
     // Data is read in pieces, so that memory grows with what arrives and not with what a header promises.
@@ -15,19 +18,19 @@ internal sealed class FrameConnection(Socket socket) : IDisposable
 
     /// <summary>Reads the next header.</summary>
     /// <returns>Null at the end of the connection, also in the middle of a header.</returns>
-    public async ValueTask<FrameHeader?> ReadHeaderAsync(CancellationToken cancellation) =>
-        await FillAsync(_header, cancellation).ConfigureAwait(false) ? FrameHeader.Read(_header) : null;
+    public async ValueTask<FrameHeader?> ReadHeaderAsync() =>
+        await FillAsync(_header).ConfigureAwait(false) ? FrameHeader.Read(_header) : null;
 
     /// <summary>Reads the data of a frame within the limit.</summary>
     /// <returns>Null when the connection ends before all of it came.</returns>
-    public async ValueTask<byte[]?> ReadDataAsync(FrameHeader header, CancellationToken cancellation)
+    public async ValueTask<byte[]?> ReadDataAsync(FrameHeader header)
     {
         var length = (int)header.Length;
         var data = new byte[Math.Min(length, FirstPiece)];
         var done = 0;
         while (true)
         {
-            if (!await FillAsync(data.AsMemory(done), cancellation).ConfigureAwait(false))
+            if (!await FillAsync(data.AsMemory(done)).ConfigureAwait(false))
             {
                 return null;
             }
@@ -44,14 +47,19 @@ internal sealed class FrameConnection(Socket socket) : IDisposable
 
     /// <summary>Reads past data that is not wanted, without keeping any.</summary>
     /// <returns>False when the connection ends before.</returns>
-    public async ValueTask<bool> SkipDataAsync(FrameHeader header, CancellationToken cancellation)
+    public async ValueTask<bool> SkipDataAsync(FrameHeader header)
     {
+        if (header.Length == 0)
+        {
+            return true;
+        }
+
         var buffer = ArrayPool<byte>.Shared.Rent(FirstPiece);
         try
         {
             for (var left = (long)header.Length; left > 0;)
             {
-                var count = await ReceiveAsync(buffer.AsMemory(0, (int)Math.Min(left, FirstPiece)), cancellation).ConfigureAwait(false);
+                var count = await ReceiveAsync(buffer.AsMemory(0, (int)Math.Min(left, FirstPiece))).ConfigureAwait(false);
                 if (count == 0)
                 {
                     return false;
@@ -68,27 +76,30 @@ internal sealed class FrameConnection(Socket socket) : IDisposable
         }
     }
 
-    /// <summary>Writes one frame.</summary>
-    /// <exception cref="IOException">The connection is gone.</exception>
-    public async Task WriteAsync(uint stream, FrameType type, IMessage message, CancellationToken cancellation)
+    /// <summary>Writes one frame, whose message the caller has checked against the limit.</summary>
+    /// <returns>False when the connection is gone.</returns>
+    public async ValueTask<bool> WriteAsync(uint stream, FrameType type, IMessage message)
     {
         var length = message.CalculateSize();
         var frame = new byte[FrameHeader.Size + length];
         new FrameHeader((uint)length, stream, type, 0).Write(frame);
         message.WriteTo(frame.AsSpan(FrameHeader.Size));
 
-        await _writing.WaitAsync(cancellation).ConfigureAwait(false);
+        await _writing.WaitAsync().ConfigureAwait(false);
         try
         {
-            // Not cancellable: half a frame would spoil the connection for everybody.
             for (var done = 0; done < frame.Length;)
             {
-                done += await socket.SendAsync(frame.AsMemory(done), SocketFlags.None, CancellationToken.None).ConfigureAwait(false);
+                done += await socket.SendAsync(frame.AsMemory(done), SocketFlags.None).ConfigureAwait(false);
             }
+
+            return true;
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
-            throw new IOException("the connection is gone", e);
+            // Whatever the reason, part of the frame may be out, and nothing sensible can follow it.
+            socket.Dispose();
+            return false;
         }
         finally
         {
@@ -98,11 +109,11 @@ internal sealed class FrameConnection(Socket socket) : IDisposable
 
     public void Dispose() => socket.Dispose();
 
-    private async ValueTask<bool> FillAsync(Memory<byte> buffer, CancellationToken cancellation)
+    private async ValueTask<bool> FillAsync(Memory<byte> buffer)
     {
         while (!buffer.IsEmpty)
         {
-            var count = await ReceiveAsync(buffer, cancellation).ConfigureAwait(false);
+            var count = await ReceiveAsync(buffer).ConfigureAwait(false);
             if (count == 0)
             {
                 return false;
@@ -114,11 +125,11 @@ internal sealed class FrameConnection(Socket socket) : IDisposable
         return true;
     }
 
-    private async ValueTask<int> ReceiveAsync(Memory<byte> buffer, CancellationToken cancellation)
+    private async ValueTask<int> ReceiveAsync(Memory<byte> buffer)
     {
         try
         {
-            return await socket.ReceiveAsync(buffer, SocketFlags.None, cancellation).ConfigureAwait(false);
+            return await socket.ReceiveAsync(buffer, SocketFlags.None).ConfigureAwait(false);
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {

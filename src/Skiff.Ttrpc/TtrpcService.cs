@@ -3,6 +3,12 @@ using Skiff.Ttrpc.Wire;
 
 namespace Skiff.Ttrpc;
 
+/// <summary>A unary method on encoded messages.</summary>
+/// <param name="payload">The request, encoded.</param>
+/// <param name="context">What came with it.</param>
+/// <param name="cancellation">Cancelled when the caller's time is over, the connection ends or the server has stopped.</param>
+public delegate Task<TtrpcResult<ByteString>> TtrpcMethod(ByteString payload, TtrpcContext context, CancellationToken cancellation);
+
 /// <summary>What came with a request besides its message.</summary>
 public sealed class TtrpcContext
 {
@@ -21,23 +27,35 @@ public sealed class TtrpcContext
 
     /// <summary>Metadata as sent; a key may come more than once.</summary>
     public IReadOnlyList<KeyValuePair<string, string>> Metadata { get; }
+
+    /// <summary>All values of a key in the order sent; none when it did not come. Keys have no case (containerd/ttrpc metadata.go).</summary>
+    public IReadOnlyList<string> MetadataValues(string key) =>
+        [.. Metadata.Where(m => string.Equals(m.Key, key, StringComparison.OrdinalIgnoreCase)).Select(m => m.Value)];
 }
 
 /// <summary>A service: methods by name. Build it before the server starts.</summary>
 public sealed class TtrpcService
 {
-    private readonly Dictionary<string, Func<ByteString, TtrpcContext, CancellationToken, Task<TtrpcResult<IMessage>>>> _methods = [];
+    private readonly Dictionary<string, TtrpcMethod> _methods = [];
 
     /// <summary>
     /// Adds a unary method. The handler runs on its own, many at once; its token is cancelled when the caller's time is over, the
-    /// connection ends or the server stops. An exception becomes <see cref="TtrpcCode.Unknown"/> and does not end the connection.
+    /// connection ends or the server has stopped. An exception becomes <see cref="TtrpcCode.Unknown"/> and does not end the connection.
     /// </summary>
+    /// <exception cref="ArgumentException">There is a method of that name.</exception>
+    public TtrpcService Add(string method, TtrpcMethod handler)
+    {
+        _methods.Add(method, handler);
+        return this;
+    }
+
+    /// <summary>As <see cref="Add(string, TtrpcMethod)"/>; a request that cannot be decoded is refused (InvalidArgument).</summary>
+    /// <exception cref="ArgumentException">There is a method of that name.</exception>
     public TtrpcService Add<TRequest, TResponse>(
         string method, MessageParser<TRequest> parser, Func<TRequest, TtrpcContext, CancellationToken, Task<TtrpcResult<TResponse>>> handler)
         where TRequest : class, IMessage<TRequest>
-        where TResponse : class, IMessage<TResponse>
-    {
-        _methods.Add(method, async (payload, context, cancellation) =>
+        where TResponse : class, IMessage<TResponse> =>
+        Add(method, async (payload, context, cancellation) =>
         {
             TRequest request;
             try
@@ -50,10 +68,13 @@ public sealed class TtrpcService
             }
 
             var result = await handler(request, context, cancellation).ConfigureAwait(false);
-            return result.Error is { } error ? error : TtrpcResult<IMessage>.Ok(result.Value!);
-        });
-        return this;
-    }
+            if (result.Error is { } error)
+            {
+                return error;
+            }
 
-    internal Func<ByteString, TtrpcContext, CancellationToken, Task<TtrpcResult<IMessage>>>? Find(string method) => _methods.GetValueOrDefault(method);
+            return result.Value is { } value ? value.ToByteString() : default(TtrpcResult<ByteString>);
+        });
+
+    internal TtrpcMethod? Find(string method) => _methods.GetValueOrDefault(method);
 }

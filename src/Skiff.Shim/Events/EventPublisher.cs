@@ -97,13 +97,11 @@ internal sealed partial class EventPublisher : IAsyncDisposable
                 if (client is null or { IsClosed: true })
                 {
                     client?.Dispose();
-                    client = await TtrpcClient.ConnectAsync(_address, _stop.Token).ConfigureAwait(false);
+                    client = await TtrpcClient.ConnectAsync(_address, _time, _stop.Token).ConfigureAwait(false);
                 }
 
-                using var limit = new CancellationTokenSource(_callTimeout, _time);
-                using var both = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, _stop.Token);
                 var result = await client.CallAsync(
-                    Service, "Forward", new ForwardRequest { Envelope = envelope }, Empty.Parser, _callTimeout, both.Token).ConfigureAwait(false);
+                    Service, "Forward", new ForwardRequest { Envelope = envelope }, Empty.Parser, _callTimeout, _stop.Token).ConfigureAwait(false);
                 if (result.Error is not { } error)
                 {
                     return null;
@@ -115,16 +113,17 @@ internal sealed partial class EventPublisher : IAsyncDisposable
                     return null;
                 }
 
+                if (error.Code == TtrpcCode.DeadlineExceeded)
+                {
+                    client.Dispose(); // whoever does not answer may never again: the next try connects anew
+                    client = null;
+                }
+
                 return error.Message;
             }
             catch (SocketException e)
             {
                 return e.Message;
-            }
-            catch (OperationCanceledException) when (!_stop.IsCancellationRequested)
-            {
-                client?.Dispose();
-                return "no answer in time";
             }
         }
     }
