@@ -1,6 +1,8 @@
 using Microsoft.Win32.SafeHandles;
+using Skiff.Linux.Files;
 using Skiff.Linux.Mounts;
 using Skiff.Linux.Processes;
+using Skiff.Linux.Terminals;
 
 namespace Skiff.Testing;
 
@@ -96,13 +98,47 @@ public sealed class PrivateContainerd : IAsyncDisposable
         CtrAsync(input, ["run", "--rm", "--runtime", Repository.Shim, .. flags, Image, id, .. arguments]);
 
     /// <summary>A ctr in the background, its output in a file.</summary>
-    public (ChildProcess Process, string Output) InBackground(params string[] words)
+    public (ChildProcess Process, string Output) InBackground(params string[] words) => InBackground(null, words);
+
+    /// <summary>A ctr in the background, its input from a file and its output in another.</summary>
+    public (ChildProcess Process, string Output) InBackground(SafeFileHandle? input, params string[] words)
     {
         var path = Path.Combine(Folder, $"ctr-{Guid.NewGuid():n}.out");
         using var output = File.OpenHandle(path, FileMode.Create, FileAccess.Write, FileShare.ReadWrite);
         var files = new Dictionary<int, SafeFileHandle> { [1] = output, [2] = output };
+        if (input is not null)
+        {
+            files[0] = input;
+        }
+
         return (Reaper.Shared.Spawn(Ctr(words) with { Files = files }), path);
     }
+
+    /// <summary>A ctr on a terminal.</summary>
+    /// <returns>It, and the terminal's master side.</returns>
+    public (ChildProcess Process, SafeFileHandle Terminal) OnTerminal(params string[] words)
+    {
+        var (master, path) = PseudoTerminal.Create();
+        using var side = PseudoTerminal.OpenProgramSide(path);
+        var files = new Dictionary<int, SafeFileHandle> { [0] = side, [1] = side, [2] = side };
+        return (Reaper.Shared.Spawn(Ctr(words) with { Files = files, NewSession = true }), master);
+    }
+
+    /// <summary>The bundle of a container.</summary>
+    public string Bundle(string id) => $"{StateFolder}/io.containerd.runtime.v2.task/{Namespace}/{id}";
+
+    /// <summary>Its process.</summary>
+    public int Pid => _daemon.Pid;
+
+    /// <summary>Ends it at once, as a crash does.</summary>
+    public async Task KillAsync()
+    {
+        _ = _daemon.Signal(Signals.Kill);
+        _ = await _daemon.Exit.WaitAsync(_patience);
+    }
+
+    /// <summary>Starts it once more, after <see cref="KillAsync"/>.</summary>
+    public Task StartAgainAsync() => RunDaemonAsync();
 
     /// <summary>The daemon processes of our shim that serve this containerd.</summary>
     public IReadOnlyList<int> Shims() =>
@@ -209,7 +245,7 @@ public sealed class PrivateContainerd : IAsyncDisposable
 
     private async Task RunDaemonAsync()
     {
-        using var log = File.OpenHandle(Path.Combine(Folder, "log"), FileMode.Create, FileAccess.Write, FileShare.ReadWrite);
+        using var log = OpenDescriptor.OpenAppend(Path.Combine(Folder, "log"), 0x1A4);
         _daemon = Reaper.Shared.Spawn(new SpawnRequest
         {
             Path = Path.Combine(_binaries, "containerd"),

@@ -1,6 +1,7 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Skiff.Containerd.Bootstrap;
+using Skiff.Shim.OciRuntime;
 
 namespace Skiff.Shim.Bootstrap;
 
@@ -16,6 +17,9 @@ internal sealed record BootstrapInput
 
     /// <summary>The parameters of containerd 2.3 and later; null for the older form.</summary>
     public BootstrapParams? Params { get; private init; }
+
+    /// <summary>The runtime's options; null where containerd sent none.</summary>
+    public Any? Options { get; private init; }
 
     /// <summary>Why the input is neither form.</summary>
     public string? Problem { get; private init; }
@@ -44,7 +48,13 @@ internal sealed record BootstrapInput
 
         if (parameters is not null && parameters.InstanceId == id && parameters.Namespace == ns)
         {
-            return new BootstrapInput { Params = parameters };
+            // Extensions of other types are for other shims, or for later ones: they may be passed over (bootstrap.proto). Create may not
+            // pass over options that it does not know.
+            return new BootstrapInput
+            {
+                Params = parameters,
+                Options = parameters.Extensions.Select(e => e.Value).FirstOrDefault(v => v is not null && RuntimeSettings.IsKnown(v)),
+            };
         }
 
         if (parameters is { ContainerdVersion.Length: > 0 } or { ContainerdTtrpcAddress.Length: > 0 } or { ContainerdGrpcAddress.Length: > 0 })
@@ -58,9 +68,10 @@ internal sealed record BootstrapInput
 
         try
         {
-            if (LooksLikeTypeUrl(Any.Parser.ParseFrom(input).TypeUrl))
+            var options = Any.Parser.ParseFrom(input);
+            if (LooksLikeTypeUrl(options.TypeUrl))
             {
-                return new BootstrapInput();
+                return new BootstrapInput { Options = options };
             }
         }
         catch (InvalidProtocolBufferException)

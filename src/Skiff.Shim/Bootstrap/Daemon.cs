@@ -12,8 +12,11 @@ namespace Skiff.Shim.Bootstrap;
 /// <summary>The process that stays: serves the task service for one pod until containerd says that it may go.</summary>
 internal static partial class Daemon
 {
+    private const int LeftAloneChecks = 4;
+
     private static readonly TimeSpan _lastEvents = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan _lastAnswers = TimeSpan.FromSeconds(3);
+    private static readonly TimeSpan _leftAloneCheck = TimeSpan.FromSeconds(5);
 
     /// <summary>Runs until shut down.</summary>
     public static async Task RunAsync(ShimArguments arguments)
@@ -39,7 +42,7 @@ internal static partial class Daemon
 
         server.Start();
         Log.Serving(logger, arguments.Id, Environment.ProcessId);
-        await tasks.ShutdownRequested.ConfigureAwait(false);
+        _ = await Task.WhenAny(tasks.ShutdownRequested, LeftAloneAsync(tasks, time)).ConfigureAwait(false);
 
         // The file goes first: from now on a start for this pod makes a new shim.
         if (arguments.Socket.Length > 0)
@@ -51,6 +54,19 @@ internal static partial class Daemon
         await server.StopAsync(limit.Token).ConfigureAwait(false);
         await events.CompleteAsync(_lastEvents).ConfigureAwait(false);
         Log.Ending(logger, arguments.Id);
+    }
+
+    /// <summary>
+    /// Completes when there has been no container for a while. containerd creates one as soon as a shim listens, and asks it to end after
+    /// the last one; but a containerd that died in between may come back without knowing of the shim, or keep it for nothing.
+    /// </summary>
+    private static async Task LeftAloneAsync(TaskService tasks, TimeProvider time)
+    {
+        using var timer = new PeriodicTimer(_leftAloneCheck, time);
+        for (var empty = 0; empty < LeftAloneChecks && await timer.WaitForNextTickAsync().ConfigureAwait(false);)
+        {
+            empty = tasks.IsEmpty ? empty + 1 : 0;
+        }
     }
 
     private static partial class Log

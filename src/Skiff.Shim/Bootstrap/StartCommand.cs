@@ -2,6 +2,7 @@ using System.Text;
 using Google.Protobuf;
 using Microsoft.Win32.SafeHandles;
 using Skiff.Containerd.Bootstrap;
+using Skiff.Linux.Cgroups;
 using Skiff.Linux.Files;
 using Skiff.Linux.Processes;
 using Skiff.Shim.OciRuntime;
@@ -36,6 +37,12 @@ internal static class StartCommand
             return (null, input.Problem);
         }
 
+        var (settings, badOptions) = RuntimeSettings.Parse(input.Options);
+        if (settings is null)
+        {
+            return (null, badOptions);
+        }
+
         var bundle = Directory.GetCurrentDirectory();
         var (spec, problem) = OciSpec.Load(bundle);
         if (spec is null)
@@ -68,7 +75,7 @@ internal static class StartCommand
         {
             try
             {
-                StartDaemon(arguments, input.Params, group, path, bundle, listener.SafeHandle);
+                StartDaemon(arguments, input.Params, settings, group, path, bundle, listener.SafeHandle);
             }
             catch
             {
@@ -88,7 +95,13 @@ internal static class StartCommand
     }
 
     private static void StartDaemon(
-        ShimArguments arguments, BootstrapParams? parameters, string group, string path, string bundle, System.Net.Sockets.SafeSocketHandle listener)
+        ShimArguments arguments,
+        BootstrapParams? parameters,
+        RuntimeSettings settings,
+        string group,
+        string path,
+        string bundle,
+        System.Net.Sockets.SafeSocketHandle listener)
     {
         var program = Environment.ProcessPath ?? throw new IOException("/proc/self/exe cannot be read");
         List<string> words = [program, "-namespace", arguments.Namespace, "-id", group, "-address", arguments.Address, "-socket", path];
@@ -107,6 +120,19 @@ internal static class StartCommand
             NewSession = true,
             Files = new Dictionary<int, SafeFileHandle> { [ListenerDescriptor] = descriptor },
         });
+
+        if (settings.ShimCgroup.Length > 0)
+        {
+            try
+            {
+                NamedCgroup.Add(settings.ShimCgroup, daemon.Pid);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                _ = daemon.Signal(Signals.Kill);
+                throw new IOException($"the option ShimCgroup: {e.Message}", e);
+            }
+        }
 
         // A shim should go before containerd does, and its containers before it (containerd pkg/shim/util_unix.go, AdjustOOMScore).
         if (ThisProcess.OomScoreAdjustmentOf(ThisProcess.ParentId) is { } parent)

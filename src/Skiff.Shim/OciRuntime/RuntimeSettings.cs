@@ -36,11 +36,16 @@ internal sealed record RuntimeSettings(
     /// <summary>Where containerd's own shim keeps runc's state, so that <c>runc --root … list</c> finds our containers too.</summary>
     public const string DefaultRoot = "/run/containerd/runc";
 
+    private static readonly string[] _genericTypes = ["runtimeoptions.v1.Options", "cri.runtimeoptions.v1.Options"];
+
     private const string SavedName = "oci-runtime";
     private const int ConfigLimit = 1 << 20;
 
     /// <summary>The type under which containerd knows runc's options.</summary>
     public const string RuncType = "containerd.runc.v1.Options";
+
+    /// <summary>Whether <see cref="Parse"/> knows this type of options.</summary>
+    public static bool IsKnown(Any options) => TypeOf(options) == RuncType || _genericTypes.Contains(TypeOf(options));
 
     /// <summary>
     /// Reads the options of a create request. For a runtime that is not io.containerd.runc.*, containerd sends runtimeoptions.v1.Options: the
@@ -55,13 +60,12 @@ internal sealed record RuntimeSettings(
 
         try
         {
-            var type = options.TypeUrl[(options.TypeUrl.LastIndexOf('/') + 1)..];
-            switch (type)
+            switch (TypeOf(options))
             {
                 case RuncType:
                     return (From(RuncOptions.Parser.ParseFrom(options.Value)), null);
 
-                case "runtimeoptions.v1.Options" or "cri.runtimeoptions.v1.Options":
+                case var type when _genericTypes.Contains(type):
                     var generic = RuntimeOptions.Parser.ParseFrom(options.Value);
                     if (!generic.ConfigBody.IsEmpty)
                     {
@@ -147,6 +151,8 @@ internal sealed record RuntimeSettings(
             ? new RuntimeSettings(binary, root, bool.TryParse(systemd, out var said) ? said : null)
             : new RuntimeSettings();
     }
+
+    private static string TypeOf(Any options) => options.TypeUrl[(options.TypeUrl.LastIndexOf('/') + 1)..];
 
     private static RuntimeSettings From(RuncOptions options) => new(
         options.BinaryName.Length > 0 ? options.BinaryName : "runc",

@@ -370,7 +370,7 @@ internal sealed partial class TaskService
     private Task<TtrpcResult<Empty>> ShutdownAsync(ShutdownRequest request, CancellationToken cancellation)
     {
         // containerd asks after each container of the pod; only the last one counts.
-        if (request.Now || (_tasks.IsEmpty && _creating.IsEmpty))
+        if (request.Now || IsEmpty)
         {
             _ = _shutdown.TrySetResult();
         }

@@ -42,6 +42,9 @@ internal sealed partial class TaskService
     /// <summary>Completes when containerd has asked for it and no container is left.</summary>
     public Task ShutdownRequested => _shutdown.Task;
 
+    /// <summary>Whether it has no container, and none is being created.</summary>
+    public bool IsEmpty => _tasks.IsEmpty && _creating.IsEmpty;
+
     /// <summary>The methods by name.</summary>
     public TtrpcService ToService()
     {

@@ -1,0 +1,89 @@
+using Skiff.Linux.Processes;
+using Skiff.Testing;
+
+namespace Skiff.Contract;
+
+/// <summary>What is around the shim breaks: errors are clear, come in time, and nothing is left.</summary>
+public sealed class FaultTests(Containerds containerds)
+{
+    [Theory]
+    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    public async Task an_oci_runtime_that_hangs_costs_only_the_time_it_is_given(string version)
+    {
+        var containerd = await containerds.GetAsync(version);
+        var wrapper = Path.Combine(containerd.Folder, "hanging-" + ProgramTests.Id());
+        await File.WriteAllTextAsync(wrapper, $"#!/bin/sh\ncase \" $* \" in *\" create \"*) sleep 1000; : {containerd.Namespace};; *) exec runc \"$@\";; esac\n");
+        File.SetUnixFileMode(wrapper, (UnixFileMode)0x1ED);
+        var settings = wrapper + ".toml";
+        await File.WriteAllTextAsync(settings, $"BinaryName = \"{wrapper}\"\n");
+        var id = ProgramTests.Id();
+        var start = TimeProvider.System.GetTimestamp();
+        var result = await containerd.CtrAsync(
+            "--timeout", "2s", "run", "--null-io", "--runtime", Repository.Shim, "--runtime-config-path", settings, PrivateContainerd.Image, id, "/hello.wasm");
+        Assert.NotEqual(0u, result.Status);
+        Assert.False(result.TimedOut);
+        Assert.True(TimeProvider.System.GetElapsedTime(start) < TimeSpan.FromSeconds(25), "it took too long");
+        await NothingLeftAsync(containerd);
+        _ = await containerd.CtrAsync("container", "rm", id);
+    }
+
+    [Theory]
+    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    public async Task when_the_shim_of_a_pod_is_killed_all_its_containers_go(string version)
+    {
+        var containerd = await containerds.GetAsync(version);
+        var pod = ProgramTests.Id();
+        List<RunningContainer> containers = [];
+        foreach (var kind in (string[])[".native", ".wasm", ".native"])
+        {
+            containers.Add(await RunningContainer.StartAsync(containerd, ["--annotation", "io.containerd.runc.v2.group=" + pod], "/sleep" + kind));
+        }
+
+        using (var shim = PidFds.Open(Assert.Single(containerd.Shims())))
+        {
+            Assert.True(PidFds.Signal(shim!, Signals.Kill));
+        }
+
+        await NothingLeftAsync(containerd);
+        foreach (var container in containers)
+        {
+            Assert.Equal("", (await container.StateAsync()).Status);
+            await container.DisposeAsync();
+        }
+    }
+
+    [Theory]
+    [InlineData("1.6")]
+    [InlineData("2.4")]
+    public async Task containerd_may_be_killed_at_any_moment(string version)
+    {
+        var containerd = await containerds.GetAsync(version);
+        var random = new Random(20);
+        for (var round = 0; round < 10; round++)
+        {
+            var id = ProgramTests.Id();
+            var kind = round % 2 == 0 ? ".native" : ".wasm";
+            var (ctr, _) = containerd.InBackground("run", "--null-io", "--runtime", Repository.Shim, PrivateContainerd.Image, id, "/hello" + kind);
+            await Task.Delay(random.Next(400)); // the moment is the matter of the test
+            await containerd.KillAsync();
+            _ = await ctr.Exit.WaitAsync(RunningContainer.Patience);
+            await containerd.StartAgainAsync();
+
+            // Whatever of the container containerd knows of can be removed; what it does not know of goes by itself.
+            _ = await containerd.CtrAsync("task", "kill", "--signal", "SIGKILL", id);
+            Assert.True(
+                await Until.HoldsAsync(
+                    async () =>
+                    {
+                        _ = await containerd.CtrAsync("task", "rm", "--force", id);
+                        return containerd.Leftovers().Count == 0;
+                    },
+                    RunningContainer.Patience),
+                $"round {round}: {string.Join('\n', containerd.Leftovers())}");
+            _ = await containerd.CtrAsync("container", "rm", id);
+        }
+    }
+
+    private static async Task NothingLeftAsync(PrivateContainerd containerd) => Assert.True(
+        await Until.HoldsAsync(() => Task.FromResult(containerd.Leftovers().Count == 0), RunningContainer.Patience), string.Join('\n', containerd.Leftovers()));
+}
