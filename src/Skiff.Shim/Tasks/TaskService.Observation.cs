@@ -88,6 +88,18 @@ internal sealed partial class TaskService
         return Ok(response);
     }
 
+    private Task<TtrpcResult<StatsResponse>> StatsAsync(StatsRequest request, CancellationToken cancellation)
+    {
+        if (Find(request.Id) is var (task, error) && task is null)
+        {
+            return Task.FromResult<TtrpcResult<StatsResponse>>(error!);
+        }
+
+        return task.Cgroup is { } cgroup
+            ? Ok(new StatsResponse { Stats = ContainerStatistics.Read(cgroup) })
+            : Fail<StatsResponse>(TtrpcCode.NotFound, $"container {task.Id} has no cgroup: its init had ended before it could be read");
+    }
+
     private Task<TtrpcResult<ConnectResponse>> ConnectAsync(ConnectRequest request, CancellationToken cancellation) => Ok(new ConnectResponse
     {
         ShimPid = (uint)Environment.ProcessId,

@@ -65,7 +65,7 @@ internal sealed partial class TaskService
             .Add("Resume", ResumeRequest.Parser, Call<ResumeRequest, Empty>(ResumeAsync))
             .Add("Update", UpdateTaskRequest.Parser, Call<UpdateTaskRequest, Empty>(UpdateAsync))
             .Add("Checkpoint", CheckpointTaskRequest.Parser, Call<CheckpointTaskRequest, Empty>(CheckpointAsync))
-            .Add("Stats", Empty.Parser, Call<Empty, Empty>((_, _) => Fail<Empty>(TtrpcCode.Unimplemented, "Stats is not implemented yet")));
+            .Add("Stats", StatsRequest.Parser, Call<StatsRequest, StatsResponse>(StatsAsync));
     }
 
     private static Func<TRequest, TtrpcContext, CancellationToken, Task<TtrpcResult<TResponse>>> Call<TRequest, TResponse>(
