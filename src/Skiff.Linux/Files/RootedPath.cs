@@ -15,12 +15,24 @@ public static unsafe class RootedPath
     /// </summary>
     /// <returns>Null when there is no such file.</returns>
     /// <exception cref="LinuxException">It is there and cannot be opened.</exception>
-    public static SafeFileHandle? OpenRead(string root, string path)
+    public static SafeFileHandle? OpenRead(string root, string path) =>
+        // Not blocking: the file may be a FIFO put there to hold us up.
+        Open(root, path, Libc.OpenReadOnly | Libc.OpenNonBlock);
+
+    /// <summary>
+    /// Finds a file of any kind below <paramref name="root"/>, like <see cref="OpenRead"/>, without opening it: the handle (O_PATH) only
+    /// names it, as <c>/proc/self/fd/N</c>, which also makes a short name of a long one.
+    /// </summary>
+    /// <returns>Null when there is no such file.</returns>
+    /// <exception cref="LinuxException">It cannot be reached.</exception>
+    public static SafeFileHandle? Find(string root, string path) => Open(root, path, Libc.OpenPath);
+
+    private static SafeFileHandle? Open(string root, string path, int flags)
     {
         using var directory = OpenFile.Open(root, Libc.OpenPath | Libc.OpenCloseOnExec, 0);
 
-        // struct open_how: flags, mode, resolve. Not blocking: the file may be a FIFO put there to hold us up.
-        var how = stackalloc ulong[3] { Libc.OpenReadOnly | Libc.OpenCloseOnExec | Libc.OpenNonBlock, 0, ResolveInRoot };
+        // struct open_how: flags, mode, resolve.
+        var how = stackalloc ulong[3] { (ulong)(flags | Libc.OpenCloseOnExec), 0, ResolveInRoot };
         fixed (byte* name = Encoding.UTF8.GetBytes(path + "\0"))
         {
             long fd;
