@@ -25,6 +25,15 @@ public readonly record struct OptionValue
     /// <summary>A string.</summary>
     public static OptionValue FromString(string value) => new((object)value);
 
+    /// <summary>A value of a document, if it is of one of these kinds.</summary>
+    internal static OptionValue? From(object value) => value is bool or long or string ? new OptionValue(value) : (OptionValue?)null;
+
+    /// <summary>The value for a document.</summary>
+    internal object Value => _value ?? throw new InvalidOperationException("an option without a value");
+
+    /// <summary>Whether it is what its absence means too: false, 0 or an empty string.</summary>
+    internal bool IsZero => _value is null or false or 0L or "";
+
     /// <summary>The boolean, or null when it is something else.</summary>
     public bool? AsBoolean => _value as bool?;
 
