@@ -1,4 +1,5 @@
 using Skiff.Containerd.Cri;
+using Skiff.Linux;
 using Skiff.Linux.Files;
 using Skiff.Linux.Processes;
 
