@@ -125,6 +125,8 @@ internal sealed class FakeMachine : INodeMachine, IDisposable
     public Task<string?> TrySandboxAsync(string handler, string cgroupParent, CancellationToken cancellation) =>
         Task.FromResult(cgroupParent == "system.slice" ? Sandbox(handler) : "a parent that is no slice");
 
+    public Task RemoveTestSandboxesAsync(CancellationToken cancellation) => Task.CompletedTask;
+
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     private CommandResult DumpMain()
