@@ -87,6 +87,16 @@ public sealed class ApiTests(ClusterOn16 cluster)
         }
     }
 
+    [Fact]
+    public async Task the_api_server_takes_everything_in_config()
+    {
+        await cluster.BeInstalledAsync();
+        foreach (var what in (string[][])[["-k", "config"], ["-f", "config/samples"]])
+        {
+            _ = await cluster.KubectlAsync(["apply", "--server-side", "--force-conflicts", "--dry-run=server", .. what]);
+        }
+    }
+
     private static JsonObject Shim(string name, string spec) => new JsonObject
     {
         ["apiVersion"] = "runtime.skiff.dev/v1alpha1", ["kind"] = "Shim", ["metadata"] = new JsonObject { ["name"] = name }, ["spec"] = JsonNode.Parse(spec),

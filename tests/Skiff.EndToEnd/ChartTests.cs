@@ -55,13 +55,13 @@ public sealed class ChartTests
         var plain = await TemplateAsync();
         Assert.DoesNotContain("ValidatingAdmissionPolicy", plain, StringComparison.Ordinal);
         var other = await TemplateAsync(
-            "--api-versions", "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy", "--set", "shim.name=wasm,shim.nodeSelector.pool=wasm,image.repository=r.test/x,image.tag=2,uninstall.enabled=false");
+            "--api-versions", "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy", "--set", "shim.name=wasm,shim.nodeSelector.pool=wasm,image.repository=r.test/x,image.tag=v2,uninstall.enabled=false");
         Assert.Equal(3, Regex.Count(other, "^kind: ValidatingAdmissionPolicy$", RegexOptions.Multiline));
         Assert.Equal(3, Regex.Count(other, "^kind: ValidatingAdmissionPolicyBinding$", RegexOptions.Multiline));
-        Assert.Contains("image: \"r.test/x:2\"", other, StringComparison.Ordinal);
+        Assert.Contains("image: \"r.test/x:v2\"", other, StringComparison.Ordinal);
         Assert.Contains("name: wasm\n", other, StringComparison.Ordinal);
         Assert.Contains("pool: wasm\n", other, StringComparison.Ordinal);
-        Assert.DoesNotContain("pre-delete", other, StringComparison.Ordinal);
+        Assert.DoesNotContain("helm.sh/hook", other, StringComparison.Ordinal);
         Assert.DoesNotContain("kind: Shim\n", await TemplateAsync("--set", "shim.enabled=false"), StringComparison.Ordinal);
     }
 
