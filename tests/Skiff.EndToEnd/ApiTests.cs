@@ -61,24 +61,37 @@ public sealed class ApiTests(ClusterOn16 cluster)
         {
             var agent = await KubeconfigAsync(folder.FullName);
 
-            // Its own: refused by nobody.
-            _ = await cluster.KubectlAsync(agent, "label", "node", "node-1", "shim.skiff.dev/skiff=true", "--overwrite", "--dry-run=server");
-            _ = (await cluster.KubectlWithAsync(Installation("other.node-1", "node-1"), agent, "create", "--dry-run=server", "-f", "-")).Demand();
-            _ = await cluster.KubectlAsync(agent, "patch", "shim", "skiff", "--dry-run=server", "--type=merge", "--patch", """{"metadata":{"finalizers":["runtime.skiff.dev/uninstall"]}}""");
+            async Task<CommandText> WriteAsync(JsonObject document) => await cluster.KubectlWithAsync(
+                document, agent, "apply", "--server-side", "--force-conflicts", "--field-manager=test", "--dry-run=server", "-f", "-");
+            async Task RefusedAsync(string message, JsonObject document)
+            {
+                var result = await WriteAsync(document);
+                Assert.NotEqual(0u, result.Status);
+                Assert.Contains(message, result.Error, StringComparison.Ordinal);
+            }
 
-            await RefusedAsync("an agent may change its own node only; this one runs on the node \"node-1\"", agent, "label", "node", "node-2", "shim.skiff.dev/skiff=false", "--overwrite");
-            await RefusedAsync("an agent may change its node's labels shim.skiff.dev/... only", agent, "label", "node", "node-1", "other=1");
-            await RefusedAsync("an agent may change labels of its node only", agent, "annotate", "node", "node-1", "other=1");
-            await RefusedAsync("an agent may change labels of its node only", agent, "taint", "node", "node-1", "other=1:NoSchedule");
-            await RefusedAsync("the operator may change a Shim's finalizers and status only", agent, "patch", "shim", "skiff", "--type=merge", "--patch", """{"spec":{"removal":{"timeout":"1s"}}}""");
-            await RefusedAsync("an agent may write the installations of its own node only; this one runs on the node \"node-1\"", agent, "label", "shiminstallation", "skiff.node-2", "other=1");
-            var created = await cluster.KubectlWithAsync(Installation("other.node-2", "node-2"), agent, "create", "--dry-run=server", "-f", "-");
-            Assert.Contains("an agent may write the installations of its own node only", created.Error, StringComparison.Ordinal);
+            // Its own: refused by nobody.
+            _ = (await WriteAsync(Node("node-1", """{"labels":{"shim.skiff.dev/skiff":"false"}}"""))).Demand();
+            _ = (await WriteAsync(Installation("other.node-1", "node-1"))).Demand();
+            _ = (await WriteAsync(Installation("skiff.node-1", "node-1"))).Demand();
+
+            const string ownNode = "an agent may change its own node only; this one runs on the node \"node-1\"";
+            const string ownInstallations = "an agent may write the installations of its own node only; this one runs on the node \"node-1\"";
+            await RefusedAsync(ownNode, Node("node-2", """{"labels":{"shim.skiff.dev/skiff":"false"}}"""));
+            await RefusedAsync("an agent may change its node's labels shim.skiff.dev/... only", Node("node-1", """{"labels":{"other":"1"}}"""));
+            await RefusedAsync("an agent may change its node's labels shim.skiff.dev/... only", Node("node-1", """{"labels":{"kubernetes.io/hostname":"node-2"}}"""));
+            await RefusedAsync("an agent may change labels of its node only", Node("node-1", """{"annotations":{"other":"1"}}"""));
+            await RefusedAsync("an agent may change labels of its node only", Node("node-1", "{}", """{"taints":[{"key":"other","effect":"NoSchedule"}]}"""));
+            await RefusedAsync("the operator may change a Shim's finalizers and status only", Shim("skiff", """{"removal":{"timeout":"1s"}}"""));
+            await RefusedAsync(ownInstallations, Installation("other.node-2", "node-2"));
+            await RefusedAsync(ownInstallations, Installation("skiff.node-2", "node-2", """{"labels":{"other":"1"}}"""));
 
             // By RBAC: nothing of secrets, nothing that runs programs.
-            foreach (var refused in (string[][])[["get", "secrets", "-A"], ["delete", "node", "node-1", "--dry-run=server"], ["delete", "pod", "bystander-node-1", "--dry-run=server"], ["get", "configmaps", "-A"]])
+            foreach (var refused in (string[][])[["get", "secrets", "-A"], ["get", "configmaps", "-A"], ["delete", "node", "node-1"], ["delete", "pod", "bystander-node-1"], ["delete", "shim", "skiff"]])
             {
-                await RefusedAsync("forbidden", [agent, .. refused]);
+                var result = await cluster.TryKubectlAsync([agent, .. refused, .. refused[0] == "delete" ? ["--dry-run=server"] : Array.Empty<string>()]);
+                Assert.NotEqual(0u, result.Status);
+                Assert.Contains("forbidden", result.Error, StringComparison.Ordinal);
             }
         }
         finally
@@ -97,24 +110,29 @@ public sealed class ApiTests(ClusterOn16 cluster)
         }
     }
 
-    private static JsonObject Shim(string name, string spec) => new JsonObject
+    private static JsonObject Shim(string name, string spec) => new()
     {
         ["apiVersion"] = "runtime.skiff.dev/v1alpha1", ["kind"] = "Shim", ["metadata"] = new JsonObject { ["name"] = name }, ["spec"] = JsonNode.Parse(spec),
     };
 
-    private static JsonObject Installation(string name, string node) => new JsonObject
+    private static JsonObject Installation(string name, string node, string metadata = "{}") => new()
     {
         ["apiVersion"] = "runtime.skiff.dev/v1alpha1",
         ["kind"] = "ShimInstallation",
-        ["metadata"] = new JsonObject { ["name"] = name },
+        ["metadata"] = Named(name, metadata),
         ["spec"] = new JsonObject { ["shim"] = name.Split('.')[0], ["node"] = node },
     };
 
-    private async Task RefusedAsync(string message, params string[] words)
+    private static JsonObject Node(string name, string metadata, string spec = "{}") => new()
     {
-        var result = await cluster.TryKubectlAsync(words);
-        Assert.NotEqual(0u, result.Status);
-        Assert.Contains(message, result.Error, StringComparison.Ordinal);
+        ["apiVersion"] = "v1", ["kind"] = "Node", ["metadata"] = Named(name, metadata), ["spec"] = JsonNode.Parse(spec),
+    };
+
+    private static JsonObject Named(string name, string metadata)
+    {
+        var named = JsonNode.Parse(metadata)!.AsObject();
+        named["name"] = name;
+        return named;
     }
 
     /// <summary>kubectl's flag for a kubeconfig with a token of the agent on node-1, bound to its pod as the mounted one is.</summary>

@@ -223,11 +223,11 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
         var uninstall = cluster.TypeAsync(Readme.Uninstall[0]);
         await Cluster.UntilAsync(
             "the Shim says which pod holds back the removal",
-            async () => uninstall.IsCompleted || await ConditionAsync("Ready") is { } ready && (string)ready["status"]! == "False"
-                && ((string)ready["message"]!).Contains("default/in-the-way", StringComparison.Ordinal),
+            async () => uninstall.IsCompleted || await ConditionAsync("Degraded") is { } held && (string)held["status"]! == "True"
+                && ((string)held["message"]!).Contains("default/in-the-way", StringComparison.Ordinal),
             () => cluster.TryKubectlAsync("get", "shims,shiminstallations", "-o", "yaml"));
         Assert.False(uninstall.IsCompleted, "helm uninstall did not wait for a running pod");
-        Report("held back: " + (string)(await ConditionAsync("Ready"))!["message"]!);
+        Report("held back: " + (string)(await ConditionAsync("Degraded"))!["message"]!);
         Assert.Equal("True", await cluster.KubectlAsync("get", "pod", "in-the-way", "-o", """jsonpath={.status.conditions[?(@.type=="Ready")].status}"""));
 
         _ = await cluster.KubectlAsync("delete", "pod", "in-the-way", "--timeout=60s");
