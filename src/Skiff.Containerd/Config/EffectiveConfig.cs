@@ -55,7 +55,7 @@ public sealed class EffectiveConfig
     }
 
     /// <summary>The same without a runtime.</summary>
-    internal EffectiveConfig Without(string handler)
+    public EffectiveConfig Without(string handler)
     {
         var root = _root.Clone();
         foreach (var plugin in _criPlugins)

@@ -25,9 +25,9 @@ public static unsafe class RootedPath
     /// </summary>
     /// <returns>Null when there is no such file.</returns>
     /// <exception cref="LinuxException">It is there and cannot be opened.</exception>
-    public static SafeFileHandle? OpenPlace(string root, string path) => Open(root, path, Libc.OpenPath);
+    public static SafeFileHandle? Find(string root, string path) => Open(root, path, Libc.OpenPath);
 
-    /// <summary>As <see cref="OpenPlace"/>, for a folder.</summary>
+    /// <summary>As <see cref="Find"/>, for a folder.</summary>
     /// <returns>Null when there is no such folder.</returns>
     /// <exception cref="LinuxException">It is there and cannot be opened.</exception>
     public static SafeFileHandle? OpenFolder(string root, string path) => Open(root, path, Libc.OpenPath | OpenDirectory);

@@ -48,7 +48,7 @@ public sealed unsafe class RootedTree(string root)
     /// <returns>Null when it leads nowhere.</returns>
     public FileStatus? Target(string path)
     {
-        using var handle = RootedPath.OpenPlace(root, path);
+        using var handle = RootedPath.Find(root, path);
         return handle is null ? null : FileStatus.Of(PathOf(handle), followLink: true);
     }
 

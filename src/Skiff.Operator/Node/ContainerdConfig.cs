@@ -39,10 +39,12 @@ internal sealed record ContainerdConfig(ConfigFiles Files, EffectiveConfig Effec
                 return (null, problem);
             }
 
-            var dump = await machine.RunAsync(service.Program, ["--config", service.ConfigPath, "config", "dump"], _limit, cancellation).ConfigureAwait(false);
+            // Without a file containerd runs on its defaults, and 1.x does not dump them.
+            string[] arguments = files.Main.Content is null ? ["config", "default"] : ["--config", service.ConfigPath, "config", "dump"];
+            var dump = await machine.RunAsync(service.Program, arguments, _limit, cancellation).ConfigureAwait(false);
             if (!dump.Exit.Success)
             {
-                return (null, $"{service.Program} --config {service.ConfigPath} config dump {(dump.TimedOut ? "does not end" : "fails")}: {Last(dump.Error)}");
+                return (null, $"{service.Program} {string.Join(' ', arguments)} {(dump.TimedOut ? "does not end" : "fails")}: {Last(dump.Error)}");
             }
 
             var (effective, unreadable) = EffectiveConfig.Parse(dump.OutputText);

@@ -1,4 +1,5 @@
 using Skiff.Containerd.Cri;
+using Skiff.Linux;
 using Skiff.Linux.Files;
 using Skiff.Linux.Processes;
 
@@ -54,4 +55,7 @@ internal interface INodeMachine
     /// <param name="cancellation">Ends the try; the sandbox is removed nevertheless.</param>
     /// <returns>Why it did not work; null when it did.</returns>
     public Task<string?> TrySandboxAsync(string handler, string cgroupParent, CancellationToken cancellation);
+
+    /// <summary>Removes the sandboxes that <see cref="TrySandboxAsync"/> left when its process was killed; they count as running shims.</summary>
+    public Task RemoveTestSandboxesAsync(CancellationToken cancellation);
 }

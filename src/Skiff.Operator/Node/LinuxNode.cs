@@ -25,18 +25,18 @@ internal sealed class LinuxNode : INodeMachine, IDisposable
     // What a service of systemd gets, and nothing of ours: colours and pagers off.
     private static readonly string[] _environment = [$"PATH={string.Join(':', _programFolders)}", "LC_ALL=C", "SYSTEMD_COLORS=0", "SYSTEMD_PAGER="];
 
+    private static readonly Dictionary<string, string> _testLabels = new() { ["skiff.dev/self-test"] = "true" };
+
     private readonly string _socket;
     private readonly int? _namespacesOf;
     private readonly ContainerdClient _client;
-    private readonly ContainerdClient _sandboxes;
 
     private LinuxNode(string hostRoot, int? namespacesOf, string socket)
     {
         Files = new RootedTree(hostRoot);
         _namespacesOf = namespacesOf;
         _socket = socket;
-        _client = new ContainerdClient(hostRoot, socket, _callLimit);
-        _sandboxes = new ContainerdClient(hostRoot, socket, _sandboxLimit);
+        _client = new ContainerdClient(hostRoot, socket, _callLimit) { SandboxTimeout = _sandboxLimit };
     }
 
     /// <inheritdoc/>
@@ -96,7 +96,7 @@ internal sealed class LinuxNode : INodeMachine, IDisposable
         try
         {
             // A path of its own for the socket: it may lie behind absolute links, and may be too long for an address.
-            using var place = RootedPath.OpenPlace(Files.Root, _socket);
+            using var place = RootedPath.Find(Files.Root, _socket);
             if (place is null)
             {
                 return (null, $"there is no {_socket} on the node: containerd does not run; start it (systemctl status containerd says more), or name its socket by --socket");
@@ -174,8 +174,9 @@ internal sealed class LinuxNode : INodeMachine, IDisposable
     /// <inheritdoc/>
     public async Task<string?> TrySandboxAsync(string handler, string cgroupParent, CancellationToken cancellation)
     {
-        var request = new SandboxRequest("skiff-self-test", "skiff-system", Guid.NewGuid().ToString(), handler) { CgroupParent = cgroupParent };
-        var (id, failure) = await _sandboxes.RunPodSandboxAsync(request, cancellation).ConfigureAwait(false);
+        await RemoveTestSandboxesAsync(cancellation).ConfigureAwait(false);
+        var request = new SandboxRequest("skiff-self-test", "skiff-system", Guid.NewGuid().ToString(), handler) { CgroupParent = cgroupParent, Labels = _testLabels };
+        var (id, failure) = await _client.RunPodSandboxAsync(request, cancellation).ConfigureAwait(false);
         if (id is null)
         {
             return failure?.Message;
@@ -183,21 +184,27 @@ internal sealed class LinuxNode : INodeMachine, IDisposable
 
         try
         {
-            var (ready, unknown) = await _sandboxes.PodSandboxReadyAsync(id, cancellation).ConfigureAwait(false);
+            var (ready, unknown) = await _client.PodSandboxReadyAsync(id, cancellation).ConfigureAwait(false);
             return unknown is not null ? unknown.Message : ready == true ? null : "it was started and is not ready";
         }
         finally
         {
-            _ = await _sandboxes.RemovePodSandboxAsync(id, CancellationToken.None).ConfigureAwait(false);
+            _ = await _client.RemovePodSandboxAsync(id, CancellationToken.None).ConfigureAwait(false);
         }
     }
 
     /// <inheritdoc/>
-    public void Dispose()
+    public async Task RemoveTestSandboxesAsync(CancellationToken cancellation)
     {
-        _client.Dispose();
-        _sandboxes.Dispose();
+        var (sandboxes, _) = await _client.ListPodSandboxesAsync(_testLabels, cancellation).ConfigureAwait(false);
+        foreach (var sandbox in sandboxes ?? [])
+        {
+            _ = await _client.RemovePodSandboxAsync(sandbox.Id, cancellation).ConfigureAwait(false);
+        }
     }
+
+    /// <inheritdoc/>
+    public void Dispose() => _client.Dispose();
 
     private static int PeerOf(Socket socket)
     {

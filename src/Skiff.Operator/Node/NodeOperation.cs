@@ -92,6 +92,7 @@ internal sealed partial class NodeOperation(
         }
 
         progress?.Report(InstallStep.Recover);
+        await machine.RemoveTestSandboxesAsync(cancellation).ConfigureAwait(false);
         foreach (var file in change.Files)
         {
             machine.Files.DeleteLeftovers(file.Path);
