@@ -32,11 +32,17 @@ public static class Errno
     /// <summary>File exists.</summary>
     public const int Exists = 17;
 
+    /// <summary>Not a directory.</summary>
+    public const int NotADirectory = 20;
+
     /// <summary>Invalid argument.</summary>
     public const int Invalid = 22;
 
     /// <summary>Broken pipe.</summary>
     public const int BrokenPipe = 32;
+
+    /// <summary>Directory not empty.</summary>
+    public const int NotEmpty = 39;
 
     /// <summary>Too many levels of symbolic links.</summary>
     public const int Loop = 40;

@@ -1,14 +1,30 @@
-// skiff-operator: so far it only says what it is. What it will do is in docs/design.md.
-using System.Reflection;
+using Skiff.Operator.Cli;
 
-var version = Assembly.GetExecutingAssembly().GetName().Version?.ToString(3);
-if (args is ["--version"] or ["-v"] or ["version"])
+const string help = """
+    skiff-operator: puts the Skiff runtime on Kubernetes nodes.
+
+    Usage:
+      skiff-operator agent [options]                           what the DaemonSet runs on every node (agent --help says more)
+      skiff-operator remove --all [options]                    takes all Shims off the nodes of a cluster (remove --help)
+      skiff-operator node install|uninstall|status [options]   one node, without Kubernetes (node --help says more)
+      skiff-operator --version
+    """;
+
+switch (args)
 {
-    await Console.Out.WriteLineAsync($"skiff-operator {version}").ConfigureAwait(false);
-    return 0;
+    case ["agent", ..]:
+        return await AgentCommand.RunAsync(args[1..]).ConfigureAwait(false);
+    case ["remove", ..]:
+        return await RemoveCommand.RunAsync(args[1..]).ConfigureAwait(false);
+    case ["node", ..]:
+        return await NodeCommand.RunAsync(args[1..]).ConfigureAwait(false);
+    case ["--version" or "-v" or "version"]:
+        await Console.Out.WriteLineAsync($"skiff-operator {ProgramVersion.Text}").ConfigureAwait(false);
+        return ExitCode.Done;
+    case ["--help" or "-h" or "help"]:
+        await Console.Out.WriteLineAsync(help).ConfigureAwait(false);
+        return ExitCode.Done;
+    default:
+        await Console.Error.WriteLineAsync(args is [] ? help : $"skiff-operator: unknown command \"{args[0]}\"\n{help}").ConfigureAwait(false);
+        return ExitCode.Usage;
 }
-
-var help = args is [] or ["--help"] or ["-h"] or ["help"];
-var text = "skiff-operator: installs the Skiff runtime on Kubernetes nodes.\nUsage: skiff-operator --version | --help\nNo other command exists yet.";
-await (help ? Console.Out : Console.Error).WriteLineAsync(help ? text : $"skiff-operator: unknown command \"{args[0]}\"\n{text}").ConfigureAwait(false);
-return help ? 0 : 125;

@@ -4,23 +4,40 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Skiff.Linux.Files;
 
-/// <summary>Paths as a process sees them whose root directory is elsewhere.</summary>
+/// <summary>
+/// Paths as a process sees them whose root directory is elsewhere. Symbolic links and <c>..</c> never lead out of that root, also when
+/// somebody changes them meanwhile (openat2 with RESOLVE_IN_ROOT, Linux 5.6).
+/// </summary>
 public static unsafe class RootedPath
 {
     private const ulong ResolveInRoot = 0x10;
+    private const int OpenDirectory = 0x10000;
+
+    /// <summary>Opens a file for reading below <paramref name="root"/>.</summary>
+    /// <returns>Null when there is no such file.</returns>
+    /// <exception cref="LinuxException">It is there and cannot be opened.</exception>
+    public static SafeFileHandle? OpenRead(string root, string path) =>
+        Open(root, path, Libc.OpenReadOnly | Libc.OpenNonBlock); // not blocking: the file may be a FIFO put there to hold us up
 
     /// <summary>
-    /// Opens a file for reading below <paramref name="root"/>; symbolic links and <c>..</c> never lead out of it, also when somebody
-    /// changes them meanwhile (openat2 with RESOLVE_IN_ROOT, Linux 5.6).
+    /// Holds a place below <paramref name="root"/>, of whatever kind, without reading it (O_PATH); <c>/proc/self/fd/N</c> of the handle is a
+    /// path to it for every other call, connect(2) to a socket too.
     /// </summary>
     /// <returns>Null when there is no such file.</returns>
     /// <exception cref="LinuxException">It is there and cannot be opened.</exception>
-    public static SafeFileHandle? OpenRead(string root, string path)
+    public static SafeFileHandle? Find(string root, string path) => Open(root, path, Libc.OpenPath);
+
+    /// <summary>As <see cref="Find"/>, for a folder.</summary>
+    /// <returns>Null when there is no such folder.</returns>
+    /// <exception cref="LinuxException">It is there and cannot be opened.</exception>
+    public static SafeFileHandle? OpenFolder(string root, string path) => Open(root, path, Libc.OpenPath | OpenDirectory);
+
+    private static SafeFileHandle? Open(string root, string path, int flags)
     {
         using var directory = OpenFile.Open(root, Libc.OpenPath | Libc.OpenCloseOnExec, 0);
 
-        // struct open_how: flags, mode, resolve. Not blocking: the file may be a FIFO put there to hold us up.
-        var how = stackalloc ulong[3] { Libc.OpenReadOnly | Libc.OpenCloseOnExec | Libc.OpenNonBlock, 0, ResolveInRoot };
+        // struct open_how: flags, mode, resolve.
+        var how = stackalloc ulong[3] { (ulong)(uint)(flags | Libc.OpenCloseOnExec), 0, ResolveInRoot };
         fixed (byte* name = Encoding.UTF8.GetBytes(path + "\0"))
         {
             long fd;
@@ -32,9 +49,8 @@ public static unsafe class RootedPath
             }
             while (error is Errno.Interrupted or Errno.Again);
 
-            const int notADirectory = 20;
             return fd >= 0 ? new SafeFileHandle((nint)fd, ownsHandle: true)
-                : error is Errno.NoEntry or notADirectory ? null
+                : error is Errno.NoEntry or Errno.NotADirectory ? null
                 : throw new LinuxException($"open {path} below {root}", error);
         }
     }

@@ -13,7 +13,6 @@ public static class Mounter
     private const nuint PropagationMask = (1 << 17) | (1 << 18) | (1 << 19) | (1 << 20);
     private const int Detach = 2;
     private const int NoFollow = 8;
-    private const int UnshareFileSystem = 0x200;
 
     // The kernel takes one page of option text; layered images with many layers need more.
     private const int OptionPage = 4096;
@@ -170,7 +169,7 @@ public static class Mounter
         {
             try
             {
-                if (Libc.unshare(UnshareFileSystem) < 0 || Libc.chdir(directory) < 0)
+                if (Libc.unshare(Libc.UnshareFileSystem) < 0 || Libc.chdir(directory) < 0)
                 {
                     throw LinuxException.Last($"enter {directory}");
                 }

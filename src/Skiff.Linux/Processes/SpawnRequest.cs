@@ -20,6 +20,12 @@ public sealed record SpawnRequest
     /// <summary>Which open files it gets under which number. Descriptors 0-2 that are not named are /dev/null.</summary>
     public IReadOnlyDictionary<int, SafeFileHandle> Files { get; init; } = new Dictionary<int, SafeFileHandle>();
 
+    /// <summary>
+    /// The process in whose mount and PID namespaces it starts, with the root directory of that mount namespace; null: this process's.
+    /// <see cref="Path"/> and <see cref="WorkingDirectory"/> are paths there.
+    /// </summary>
+    public int? NamespacesOf { get; init; }
+
     /// <summary>Whether it leads a session of its own (setsid), so that no terminal signal of ours reaches it.</summary>
     public bool NewSession { get; init; }
 

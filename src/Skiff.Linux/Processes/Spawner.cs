@@ -85,9 +85,10 @@ internal static unsafe class Spawner
 
             argv = Strings(request.Arguments);
             envp = Strings(request.Environment ?? ThisProcess.EnvironmentWithout());
-            int pid;
-            Check(Libc.posix_spawn(&pid, request.Path, actions, attributes, argv, envp), request);
-            return pid;
+            // 4. Go. In other namespaces only this call is made.
+            return request.NamespacesOf is { } process
+                ? Namespaces.RunIn(process, () => Start(request, actions, attributes, argv, envp))
+                : Start(request, actions, attributes, argv, envp);
         }
         finally
         {
@@ -101,6 +102,13 @@ internal static unsafe class Spawner
             NativeMemory.Free(argv);
             NativeMemory.Free(envp);
         }
+    }
+
+    private static int Start(SpawnRequest request, byte* actions, byte* attributes, byte** argv, byte** envp)
+    {
+        int pid;
+        Check(Libc.posix_spawn(&pid, request.Path, actions, attributes, argv, envp), request);
+        return pid;
     }
 
     private static void Check(int error, SpawnRequest request)

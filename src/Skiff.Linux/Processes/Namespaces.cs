@@ -1,0 +1,49 @@
+using System.Runtime.ExceptionServices;
+using Microsoft.Win32.SafeHandles;
+using Skiff.Linux.Files;
+
+namespace Skiff.Linux.Processes;
+
+/// <summary>Starts programs in the namespaces of another process: of the node, from a container on it.</summary>
+internal static class Namespaces
+{
+    /// <summary>
+    /// Runs <paramref name="action"/> on a thread that has entered the mount and PID namespaces of a process. A program that is spawned
+    /// there starts in them; the other threads stay where they are. The action must not do more than spawn: files that the runtime looks
+    /// for meanwhile would be looked for over there.
+    /// </summary>
+    /// <exception cref="LinuxException">There is no such process, or it may not be entered (CAP_SYS_ADMIN, CAP_SYS_CHROOT).</exception>
+    internal static int RunIn(int pid, Func<int> action)
+    {
+        using var mount = Open(pid, "mnt");
+        using var process = Open(pid, "pid");
+        var result = 0;
+        ExceptionDispatchInfo? failure = null;
+        var thread = new Thread(() =>
+        {
+            try
+            {
+                // A thread that shares its root and working directory with others may not change its mount namespace.
+                if (Libc.unshare(Libc.UnshareFileSystem) < 0
+                    || Libc.setns((int)process.DangerousGetHandle(), Libc.NamespacePid) < 0
+                    || Libc.setns((int)mount.DangerousGetHandle(), Libc.NamespaceMount) < 0)
+                {
+                    throw LinuxException.Last($"enter the namespaces of process {pid}");
+                }
+
+                result = action();
+            }
+            catch (Exception e)
+            {
+                failure = ExceptionDispatchInfo.Capture(e);
+            }
+        });
+        thread.Start();
+        thread.Join();
+        failure?.Throw();
+        return result;
+    }
+
+    private static SafeFileHandle Open(int pid, string name) =>
+        OpenFile.Open($"/proc/{pid}/ns/{name}", Libc.OpenReadOnly | Libc.OpenCloseOnExec, 0);
+}

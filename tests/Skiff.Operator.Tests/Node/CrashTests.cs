@@ -1,0 +1,147 @@
+using Skiff.Operator.Node;
+
+namespace Skiff.Operator.Tests.Node;
+
+/// <summary>A crash at every point that leaves another state behind, and the next run.</summary>
+public sealed class CrashTests
+{
+    private const int MostPoints = 100;
+
+    private static NodeInstaller Installer(FakeMachine machine, Action<string>? reached = null) => new(machine, null, new ImpatientTime(), reached);
+
+    private static Task<InstallOutcome> InstallAsync(FakeMachine machine, FakeBundle bundle, Action<string>? reached = null) =>
+        Installer(machine, reached).InstallAsync(new NodeInstallRequest("skiff", bundle.Folder), null, CancellationToken.None);
+
+    private static Task<InstallOutcome> UninstallAsync(FakeMachine machine, Action<string>? reached = null) =>
+        Installer(machine, reached).UninstallAsync(new NodeUninstallRequest("skiff"), null, CancellationToken.None);
+
+    /// <summary>Runs the work again and again, each time on a new node with a crash one point later, until it ends without one.</summary>
+    private static async Task<IReadOnlyList<string>> AtEveryPointAsync(
+        Func<FakeMachine, Task> prepare, Func<FakeMachine, Action<string>, Task<InstallOutcome>> work, Func<FakeMachine, string, Task> check)
+    {
+        List<string> points = [];
+        for (var crashAt = 1; crashAt <= MostPoints; crashAt++)
+        {
+            using FakeMachine machine = new();
+            await prepare(machine);
+            var count = 0;
+            var last = "";
+            try
+            {
+                _ = await work(machine, point =>
+                {
+                    last = point;
+                    if (++count == crashAt)
+                    {
+                        throw new CrashException();
+                    }
+                });
+                return points;
+            }
+            catch (CrashException)
+            {
+                points.Add(last);
+                await check(machine, $"{crashAt}: {last}");
+            }
+        }
+
+        throw new InvalidOperationException("there is no end of points");
+    }
+
+    [Fact]
+    public async Task an_install_that_crashes_anywhere_is_ended_by_the_next_with_one_restart_in_all()
+    {
+        using FakeBundle bundle = new();
+        var points = await AtEveryPointAsync(
+            _ => Task.CompletedTask,
+            (machine, reached) => InstallAsync(machine, bundle, reached),
+            async (machine, point) =>
+            {
+                Assert.True(machine.IsUp, point);
+                var outcome = await InstallAsync(machine, bundle);
+                Assert.True(outcome.Result == InstallResult.Done, $"{point}: {outcome}");
+                Assert.True(machine.Restarts == 1, $"{point}: {machine.Restarts} restarts");
+                var status = await Installer(machine).StatusAsync("skiff", CancellationToken.None);
+                Assert.True(status is { Ready: true, Unfinished: null, OldBundles: [] }, $"{point}: {status}");
+                Assert.Equal(InstallResult.Done, (await UninstallAsync(machine)).Result);
+                using FakeMachine untouched = new();
+                Assert.Equal(untouched.Everything, machine.Everything);
+            });
+        Assert.True(points.Count >= 10, string.Join(", ", points));
+    }
+
+    [Fact]
+    public async Task an_install_that_crashes_anywhere_is_taken_away_by_an_uninstall()
+    {
+        using FakeBundle bundle = new();
+        _ = await AtEveryPointAsync(
+            _ => Task.CompletedTask,
+            (machine, reached) => InstallAsync(machine, bundle, reached),
+            async (machine, point) =>
+            {
+                var outcome = await UninstallAsync(machine);
+                Assert.True(outcome.Result == InstallResult.Done, $"{point}: {outcome}");
+                Assert.True(machine.IsUp, point);
+                using FakeMachine untouched = new();
+                Assert.Equal(untouched.Everything, machine.Everything);
+            });
+    }
+
+    [Fact]
+    public async Task an_uninstall_that_crashes_anywhere_is_ended_by_the_next()
+    {
+        using FakeBundle bundle = new();
+        var points = await AtEveryPointAsync(
+            async machine => Assert.Equal(InstallResult.Done, (await InstallAsync(machine, bundle)).Result),
+            (machine, reached) => UninstallAsync(machine, reached),
+            async (machine, point) =>
+            {
+                Assert.True(machine.IsUp, point);
+                var outcome = await UninstallAsync(machine);
+                Assert.True(outcome.Result == InstallResult.Done, $"{point}: {outcome}");
+                Assert.True(machine.Restarts == 2, $"{point}: {machine.Restarts} restarts");
+                using FakeMachine untouched = new();
+                Assert.Equal(untouched.Everything, machine.Everything);
+            });
+        Assert.True(points.Count >= 8, string.Join(", ", points));
+    }
+
+    [Fact]
+    public async Task an_uninstall_that_crashes_anywhere_is_undone_by_an_install()
+    {
+        using FakeBundle bundle = new();
+        _ = await AtEveryPointAsync(
+            async machine => Assert.Equal(InstallResult.Done, (await InstallAsync(machine, bundle)).Result),
+            (machine, reached) => UninstallAsync(machine, reached),
+            async (machine, point) =>
+            {
+                var outcome = await InstallAsync(machine, bundle);
+                Assert.True(outcome.Result == InstallResult.Done, $"{point}: {outcome}");
+                Assert.True((await Installer(machine).StatusAsync("skiff", CancellationToken.None)).Ready, point);
+            });
+    }
+
+    [Fact]
+    public async Task a_crash_while_a_refused_configuration_is_taken_back_still_brings_containerd_back()
+    {
+        using FakeBundle bundle = new();
+        var points = await AtEveryPointAsync(
+            machine =>
+            {
+                machine.DiesOf = text => text.Contains("runtimes.skiff", StringComparison.Ordinal);
+                return Task.CompletedTask;
+            },
+            (machine, reached) => InstallAsync(machine, bundle, reached),
+            async (machine, point) =>
+            {
+                var outcome = await InstallAsync(machine, bundle);
+                Assert.True(outcome.Result == InstallResult.RolledBack, $"{point}: {outcome}");
+                Assert.True(machine.IsUp, point);
+                using FakeMachine untouched = new();
+                Assert.Equal(untouched.Everything, machine.Everything);
+            });
+        Assert.Contains("journal RollBack", points);
+    }
+
+    private sealed class CrashException : Exception;
+}
