@@ -1,11 +1,14 @@
-# The tree that a node needs, for those who build with Docker:
-#   docker build --build-arg SDK=<Microsoft's image of the .NET 10 SDK on Debian> -o out .
+# The image of skiff-operator, for those who build with Docker (hack/image makes the same without):
+#   docker build --build-arg SDK=<Microsoft's image of the .NET 10 SDK on Debian> --build-arg REVISION=$(git rev-parse HEAD) -t skiff.dev/skiff-operator:0.1.0 .
 ARG SDK
 FROM ${SDK} AS build
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev zlib1g-dev binutils && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev zlib1g-dev binutils openssl && rm -rf /var/lib/apt/lists/*
 COPY . /skiff
-RUN /skiff/hack/build
+RUN /skiff/hack/image tree
 
 FROM scratch
-COPY --from=build /skiff/out/bin /bin
-COPY --from=build /skiff/out/run /run
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title=skiff-operator org.opencontainers.image.version=0.1.0 \
+  org.opencontainers.image.revision=${REVISION} org.opencontainers.image.licenses=Apache-2.0
+COPY --from=build /skiff/out/image/ /
+ENTRYPOINT ["/bin/skiff-operator"]

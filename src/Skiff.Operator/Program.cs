@@ -1,20 +1,25 @@
-using System.Reflection;
 using Skiff.Operator.Cli;
 
 const string help = """
     skiff-operator: puts the Skiff runtime on Kubernetes nodes.
 
     Usage:
+      skiff-operator agent [options]                           what the DaemonSet runs on every node (agent --help says more)
+      skiff-operator remove --all [options]                    takes all Shims off the nodes of a cluster (remove --help)
       skiff-operator node install|uninstall|status [options]   one node, without Kubernetes (node --help says more)
       skiff-operator --version
     """;
 
 switch (args)
 {
+    case ["agent", ..]:
+        return await AgentCommand.RunAsync(args[1..]).ConfigureAwait(false);
+    case ["remove", ..]:
+        return await RemoveCommand.RunAsync(args[1..]).ConfigureAwait(false);
     case ["node", ..]:
         return await NodeCommand.RunAsync(args[1..]).ConfigureAwait(false);
     case ["--version" or "-v" or "version"]:
-        await Console.Out.WriteLineAsync($"skiff-operator {Assembly.GetExecutingAssembly().GetName().Version?.ToString(3)}").ConfigureAwait(false);
+        await Console.Out.WriteLineAsync($"skiff-operator {ProgramVersion.Text}").ConfigureAwait(false);
         return ExitCode.Done;
     case ["--help" or "-h" or "help"]:
         await Console.Out.WriteLineAsync(help).ConfigureAwait(false);

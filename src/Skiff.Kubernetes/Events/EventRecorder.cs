@@ -1,0 +1,351 @@
+using System.Globalization;
+using System.Text;
+using System.Text.Json.Nodes;
+using System.Threading.Channels;
+using Microsoft.Extensions.Logging;
+
+namespace Skiff.Kubernetes.Events;
+
+/// <summary>Something that happened to an object, for the people who look at it.</summary>
+public sealed record KubeEvent
+{
+    /// <summary>The object it happened to; with uid and, for the list in <c>kubectl describe</c>, exactly its kind and name.</summary>
+    public required ObjectReference Regarding { get; init; }
+
+    /// <summary>A second object that plays a part.</summary>
+    public ObjectReference? Related { get; init; }
+
+    /// <summary>Why, one word in CamelCase, at most 128 characters.</summary>
+    public required string Reason { get; init; }
+
+    /// <summary>What was done or failed, one word in CamelCase, at most 128 characters.</summary>
+    public required string Action { get; init; }
+
+    /// <summary>For people; cut at 1,024 bytes.</summary>
+    public required string Note { get; init; }
+
+    /// <summary>Whether somebody should look at it.</summary>
+    public bool Warning { get; init; }
+}
+
+/// <summary>
+/// Writes Events (events.k8s.io/v1). Nobody ever waits for it: events queue here and are dropped, and counted, when there are too many.
+/// <list type="bullet">
+/// <item>An event that was written a short while ago and happens again is not written again; its series counts it, at most one write in
+/// <see cref="SeriesPeriod"/>.</item>
+/// <item>Each object has a token bucket, so that one that fails in ever new ways does not flood the cluster.</item>
+/// </list>
+/// </summary>
+public sealed partial class EventRecorder : IAsyncDisposable
+{
+    /// <summary>The least time between two writes of one series.</summary>
+    public static readonly TimeSpan SeriesPeriod = TimeSpan.FromSeconds(30);
+
+    private const int QueueLimit = 1000;
+    private const int NoteLimit = 1024;
+    private const double BucketSize = 20;
+    private const int BucketLimit = 10_000;
+
+    private static readonly TimeSpan _tokenPeriod = TimeSpan.FromMinutes(1);
+    private static readonly TimeSpan _seriesEnd = TimeSpan.FromMinutes(6);
+    private static readonly TimeSpan _writeLimit = TimeSpan.FromSeconds(10);
+
+    private readonly Channel<(KubeEvent Event, DateTimeOffset At)> _queue;
+    private readonly Dictionary<KubeEvent, Series> _series = [];
+    private readonly Dictionary<ObjectReference, Bucket> _buckets = [];
+    private readonly CancellationTokenSource _stop = new();
+    private readonly KubeClient _client;
+    private readonly string _controller;
+    private readonly string _instance;
+    private readonly ILogger _logger;
+    private readonly TimeProvider _time;
+    private readonly Task _writing;
+    private long _dropped;
+    private long _written;
+
+    /// <summary>Starts to write what is recorded.</summary>
+    /// <param name="client">To where.</param>
+    /// <param name="controller">What reports, for example runtime.skiff.dev/skiff-operator.</param>
+    /// <param name="instance">Which one of those, for example a pod's name.</param>
+    /// <param name="logger">Hears of failures.</param>
+    /// <param name="time">The clock.</param>
+    public EventRecorder(KubeClient client, string controller, string instance, ILogger logger, TimeProvider time)
+    {
+        ArgumentNullException.ThrowIfNull(client);
+        ArgumentNullException.ThrowIfNull(logger);
+        ArgumentNullException.ThrowIfNull(time);
+        _client = client;
+        _controller = controller;
+        _instance = instance;
+        _logger = logger;
+        _time = time;
+        _queue = Channel.CreateBounded<(KubeEvent, DateTimeOffset)>(
+            new BoundedChannelOptions(QueueLimit) { FullMode = BoundedChannelFullMode.DropWrite, SingleReader = true },
+            _ => Interlocked.Increment(ref _dropped));
+        _writing = WriteAllAsync();
+    }
+
+    /// <summary>How many events were not written: too many at once, too many for one object, or refused by the server.</summary>
+    public long Dropped => Interlocked.Read(ref _dropped);
+
+    /// <summary>How many writes the server took, of new events and of series.</summary>
+    public long Written => Interlocked.Read(ref _written);
+
+    /// <summary>Records an event; returns at once.</summary>
+    public void Record(KubeEvent happened)
+    {
+        ArgumentNullException.ThrowIfNull(happened);
+        // A full queue counts by itself; this is one that takes no more.
+        if (!_queue.Writer.TryWrite((happened with { Note = Cut(happened.Note) }, _time.GetUtcNow())))
+        {
+            _ = Interlocked.Increment(ref _dropped);
+        }
+    }
+
+    /// <summary>Takes no more events and waits until those queued are written.</summary>
+    /// <param name="patience">After this long the rest is given up.</param>
+    public async Task CompleteAsync(TimeSpan patience)
+    {
+        _ = _queue.Writer.TryComplete();
+        await _writing.WaitAsync(patience, _time).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await _stop.CancelAsync().ConfigureAwait(false);
+        await _writing.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        await CompleteAsync(TimeSpan.Zero).ConfigureAwait(false);
+        _stop.Dispose();
+    }
+
+    private static string Cut(string note)
+    {
+        var bytes = Encoding.UTF8.GetBytes(note);
+        if (bytes.Length <= NoteLimit)
+        {
+            return note;
+        }
+
+        var end = NoteLimit - "…"u8.Length;
+        while ((bytes[end] & 0xC0) == 0x80)
+        {
+            end--; // not inside a character
+        }
+
+        return Encoding.UTF8.GetString(bytes, 0, end) + "…";
+    }
+
+    private async Task WriteAllAsync()
+    {
+        try
+        {
+            var more = _queue.Reader.WaitToReadAsync(_stop.Token).AsTask();
+            while (true)
+            {
+                // Counted repeats are written when their time has come, also when nothing new happens.
+                var wait = _series.Values.Any(s => s.Counted > s.Reported) ? SeriesPeriod / 3 : Timeout.InfiniteTimeSpan;
+                await ((Task)more).WaitAsync(wait, _time, _stop.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                _stop.Token.ThrowIfCancellationRequested();
+                if (more.IsCompleted)
+                {
+                    var open = await more.ConfigureAwait(false);
+                    while (_queue.Reader.TryRead(out var next))
+                    {
+                        await HandleAsync(next.Event, next.At).ConfigureAwait(false);
+                    }
+
+                    if (!open)
+                    {
+                        await ReportSeriesAsync(atEnd: true).ConfigureAwait(false);
+                        return;
+                    }
+
+                    more = _queue.Reader.WaitToReadAsync(_stop.Token).AsTask();
+                }
+
+                await ReportSeriesAsync(atEnd: false).ConfigureAwait(false);
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // Given up by CompleteAsync.
+        }
+    }
+
+    private async Task HandleAsync(KubeEvent happened, DateTimeOffset at)
+    {
+        if (_series.TryGetValue(happened, out var series) && at - series.LastSeen < _seriesEnd)
+        {
+            series.Counted++;
+            series.LastSeen = at;
+            return;
+        }
+
+        if (!TakeToken(happened.Regarding, at))
+        {
+            _ = Interlocked.Increment(ref _dropped);
+            return;
+        }
+
+        var regarding = happened.Regarding;
+        var ns = regarding.Namespace ?? "default"; // where the server wants Events of what is cluster-scoped
+        var body = new EventBody
+        {
+            Metadata = new ObjectMeta { Namespace = ns, Name = NameOf(regarding.Name ?? "unknown", at) },
+            EventTime = at,
+            ReportingController = _controller,
+            ReportingInstance = _instance,
+            Action = happened.Action,
+            Reason = happened.Reason,
+            Regarding = regarding,
+            Related = happened.Related,
+            Note = happened.Note,
+            Type = happened.Warning ? "Warning" : "Normal",
+        };
+        var error = await TryAsync(stop => _client.CreateAsync(EventBody.Resource, body, stop)).ConfigureAwait(false);
+        if (error is null)
+        {
+            _series[happened] = new Series(ObjectKey.Of(body), at);
+        }
+        else
+        {
+            _ = Interlocked.Increment(ref _dropped);
+            Log.NotWritten(_logger, happened.Reason, error);
+        }
+    }
+
+    /// <summary>Unique, and like the names that other reporters give: the object and the time.</summary>
+    private static string NameOf(string name, DateTimeOffset at)
+    {
+        var suffix = string.Create(CultureInfo.InvariantCulture, $".{at.UtcTicks:x}{Random.Shared.Next(0x10000):x4}");
+        return (name.Length + suffix.Length <= 253 ? name : name[..(253 - suffix.Length)].TrimEnd('.', '-')) + suffix;
+    }
+
+    private async Task ReportSeriesAsync(bool atEnd)
+    {
+        var now = _time.GetUtcNow();
+        foreach (var (happened, series) in _series.ToList())
+        {
+            if (series.Counted > series.Reported && (atEnd || now - series.LastReport >= SeriesPeriod))
+            {
+                var patch = new JsonObject
+                {
+                    ["series"] = new JsonObject
+                    {
+                        ["count"] = series.Counted,
+                        ["lastObservedTime"] = series.LastSeen.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", CultureInfo.InvariantCulture),
+                    },
+                };
+                var count = series.Counted;
+                var error = await TryAsync(stop => _client.MergePatchAsync(EventBody.Resource, series.Key, patch, stop)).ConfigureAwait(false);
+                series.LastReport = now;
+                series.Reported = count;
+                if (error is not null)
+                {
+                    Log.NotWritten(_logger, happened.Reason, error);
+                    _ = _series.Remove(happened); // perhaps expired on the server: the next one is a new event
+                }
+            }
+            else if (now - series.LastSeen >= _seriesEnd)
+            {
+                _ = _series.Remove(happened);
+            }
+        }
+    }
+
+    /// <summary>Writes, and once more when the server could not be reached.</summary>
+    /// <returns>The error; null when it is written.</returns>
+    private async Task<string?> TryAsync(Func<CancellationToken, Task<ApiResult<EventBody>>> write)
+    {
+        for (var attempt = 0; ; attempt++)
+        {
+            using var limit = new CancellationTokenSource(_writeLimit, _time);
+            using var both = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, _stop.Token);
+            ApiError error;
+            try
+            {
+                var result = await write(both.Token).ConfigureAwait(false);
+                if (result.Error is null)
+                {
+                    _ = Interlocked.Increment(ref _written);
+                    return null;
+                }
+
+                error = result.Error;
+            }
+            catch (OperationCanceledException) when (!_stop.IsCancellationRequested)
+            {
+                error = new ApiError(ApiErrorKind.Unreachable, $"no answer within {_writeLimit.TotalSeconds:0} s");
+            }
+
+            if (attempt > 0 || error.Kind is not (ApiErrorKind.Unreachable or ApiErrorKind.Server or ApiErrorKind.TooManyRequests))
+            {
+                return error.Message;
+            }
+
+            await Task.Delay(Backoff.Jitter(error.RetryAfter ?? TimeSpan.FromSeconds(2)), _time, _stop.Token).ConfigureAwait(false);
+        }
+    }
+
+    private bool TakeToken(ObjectReference regarding, DateTimeOffset at)
+    {
+        if (_buckets.Count >= BucketLimit)
+        {
+            // A bucket that is full again says nothing.
+            foreach (var (key, old) in _buckets.Where(b => b.Value.At(at) >= BucketSize).ToList())
+            {
+                _ = _buckets.Remove(key);
+            }
+        }
+
+        if (!_buckets.TryGetValue(regarding, out var bucket))
+        {
+            if (_buckets.Count >= BucketLimit)
+            {
+                return false;
+            }
+
+            _buckets[regarding] = bucket = new Bucket(BucketSize, at);
+        }
+
+        return bucket.Take(at);
+    }
+
+    private sealed class Series(ObjectKey key, DateTimeOffset at)
+    {
+        public ObjectKey Key => key;
+
+        public int Counted { get; set; } = 1;
+
+        public int Reported { get; set; } = 1;
+
+        public DateTimeOffset LastSeen { get; set; } = at;
+
+        public DateTimeOffset LastReport { get; set; } = at;
+    }
+
+    private sealed class Bucket(double tokens, DateTimeOffset filled)
+    {
+        public double At(DateTimeOffset at) => Math.Min(BucketSize, tokens + ((at - filled) / _tokenPeriod));
+
+        public bool Take(DateTimeOffset at)
+        {
+            tokens = At(at);
+            filled = at;
+            if (tokens < 1)
+            {
+                return false;
+            }
+
+            tokens--;
+            return true;
+        }
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(130, LogLevel.Warning, "an event was not written: reason={Reason} error={Error}")]
+        public static partial void NotWritten(ILogger logger, string reason, string error);
+    }
+}

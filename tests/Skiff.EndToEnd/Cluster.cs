@@ -1,0 +1,245 @@
+using System.Text;
+using System.Text.Json.Nodes;
+using Skiff.Linux.Processes;
+using Skiff.Testing;
+using Xunit.v3;
+
+[assembly: Parallelization(Mode = Xunit.Sdk.ParallelMode.None)]
+
+namespace Skiff.EndToEnd;
+
+/// <summary>
+/// A Kubernetes cluster of two nodes, each a whole machine with its own systemd and containerd, for all tests of one containerd version. The
+/// machine can have one such cluster at a time: a collection of tests begins with its own and ends it.
+/// </summary>
+public abstract class Cluster(string containerd) : IAsyncLifetime
+{
+    private const string Namespace = "skiff-system";
+
+    /// <summary>Long enough for whatever a test waits for, on a busy machine.</summary>
+    public static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
+
+    private static readonly TimeSpan _commandLimit = TimeSpan.FromMinutes(3);
+
+    private readonly string _folder = Directory.CreateTempSubdirectory("skiff-cluster-").FullName;
+    private string? _missing;
+
+    /// <summary>Both nodes.</summary>
+    public IReadOnlyList<ClusterNode> Nodes { get; private set; } = [];
+
+    /// <summary>The version of its containerds, such as 1.6.</summary>
+    public string Containerd => containerd;
+
+    private static string Scripts => Path.Combine(Repository.Shared, "cluster");
+
+    /// <summary>Skips the test, saying what this machine lacks for a cluster.</summary>
+    public void Need()
+    {
+        if (_missing is not null)
+        {
+            Assert.Skip(_missing);
+        }
+    }
+
+    /// <summary>Boots the cluster, puts the images on its nodes and starts on each node a pod that no test touches.</summary>
+    public async ValueTask InitializeAsync()
+    {
+        var up = Path.Combine(Scripts, "up.sh");
+        var version = ContainerdVersion.Named(containerd);
+        var (binaries, lacking) = await version.LocateAsync();
+        _missing = Repository.Missing
+            ?? (!File.Exists(up) ? $"no {up}: the cluster's scripts come from there" : lacking)
+            ?? (!File.Exists(Path.Combine(Repository.Out, "image.tar")) || !File.Exists(Path.Combine(Repository.Out, "hello.tar"))
+                ? $"no {Repository.Out}/image.tar or hello.tar: run hack/image operator hello" : null);
+        if (_missing is not null)
+        {
+            return;
+        }
+
+        // kubectl and helm, as a person has them in PATH.
+        _ = Directory.CreateDirectory(Path.Combine(_folder, "bin"));
+        _ = File.CreateSymbolicLink(Path.Combine(_folder, "bin", "kubectl"), Path.Combine(Scripts, "k"));
+        _ = File.CreateSymbolicLink(Path.Combine(_folder, "bin", "helm"), Path.Combine(Scripts, "helm"));
+
+        _ = (await RunAsync(TimeSpan.FromMinutes(8), default, version.Suite is null ? [] : ["CONTAINERD=" + binaries], up, "2")).Demand();
+        Nodes = [new ClusterNode(this, 1), new ClusterNode(this, 2)];
+        var guests = Path.Combine(_folder, "guests.tar");
+        PrivateContainerd.GuestImage().Save(guests);
+        foreach (var image in (string[])[Path.Combine(Repository.Out, "image.tar"), Path.Combine(Repository.Out, "hello.tar"), guests])
+        {
+            _ = (await RunAsync(_commandLimit, default, [], Path.Combine(Scripts, "load"), image)).Demand();
+        }
+
+        foreach (var node in Nodes)
+        {
+            await ApplyAsync(Pods.Native(Bystander(node), node.Name));
+        }
+
+        foreach (var node in Nodes)
+        {
+            await PodIsReadyAsync(Bystander(node));
+            node.Remember();
+        }
+    }
+
+    /// <summary>Ends the cluster, by its own script.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        if (Nodes.Count > 0)
+        {
+            _ = (await RunAsync(_commandLimit, default, [], Path.Combine(Scripts, "down.sh"))).Demand();
+        }
+
+        Directory.Delete(_folder, recursive: true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Runs kubectl as the cluster's administrator; it has to succeed.</summary>
+    /// <returns>What it wrote to standard output.</returns>
+    public async Task<string> KubectlAsync(params string[] words) => (await TryKubectlAsync(words)).Demand().Output;
+
+    /// <summary>Runs kubectl, which may fail.</summary>
+    public Task<CommandText> TryKubectlAsync(params string[] words) => RunAsync(_commandLimit, default, [], Path.Combine(Scripts, "k"), words);
+
+    /// <summary>kubectl apply, or another word, with an object on standard input.</summary>
+    public Task<CommandText> KubectlWithAsync(JsonNode input, params string[] words) =>
+        RunAsync(_commandLimit, Encoding.UTF8.GetBytes(input.ToJsonString()), [], Path.Combine(Scripts, "k"), words);
+
+    /// <summary>Applies an object; it has to be accepted.</summary>
+    public async Task ApplyAsync(JsonNode document) => (await KubectlWithAsync(document, "apply", "-f", "-")).Demand();
+
+    /// <summary>Reads an object or a list.</summary>
+    public async Task<JsonNode> GetAsync(params string[] words) => JsonNode.Parse(await KubectlAsync(["get", .. words, "-o", "json"]))!;
+
+    /// <summary>Runs helm, which may fail.</summary>
+    public Task<CommandText> TryHelmAsync(params string[] words) => RunAsync(TimeSpan.FromMinutes(6), default, [], Path.Combine(Scripts, "helm"), words);
+
+    /// <summary>Runs a line as a person types it at the root of the checkout; it has to succeed.</summary>
+    public async Task<string> TypeAsync(string line) =>
+        (await RunAsync(TimeSpan.FromMinutes(6), default, [], "-ec", line)).Demand().Output;
+
+    /// <summary>Runs a command in a node.</summary>
+    public Task<CommandText> InNodeAsync(int node, params string[] words) =>
+        RunAsync(_commandLimit, default, [], Path.Combine(Scripts, "in-node"), [node.ToString(), .. words]);
+
+    /// <summary>Brings the cluster to: the release is installed, with default values, and both nodes are ready.</summary>
+    public async Task BeInstalledAsync()
+    {
+        Need();
+        if ((await TryKubectlAsync("get", "shim", "skiff")).Status == 0 && (await TryHelmAsync("status", "skiff", "-n", Namespace)).Status == 0)
+        {
+            return;
+        }
+
+        await BeAbsentAsync();
+        foreach (var line in Readme.Install.Where(l => l.StartsWith("helm ", StringComparison.Ordinal)))
+        {
+            _ = await TypeAsync(line);
+        }
+    }
+
+    /// <summary>Brings the cluster to: nothing of ours is there.</summary>
+    public async Task BeAbsentAsync()
+    {
+        Need();
+        if ((await TryKubectlAsync("get", "crd", "shims.runtime.skiff.dev")).Status != 0)
+        {
+            return;
+        }
+
+        foreach (var line in Readme.Uninstall)
+        {
+            _ = await TypeAsync(line);
+        }
+    }
+
+    /// <summary>Waits until both nodes have the Shim.</summary>
+    public async Task BothNodesAreReadyAsync()
+    {
+        foreach (var node in Nodes)
+        {
+            await UntilAsync($"{node.Name} is ready", async () => await PhaseAsync(node) == "Ready", () => TryKubectlAsync("get", "shiminstallations", "-o", "yaml"));
+        }
+    }
+
+    /// <summary>The phase of a node's installation; null when there is none.</summary>
+    public async Task<string?> PhaseAsync(ClusterNode node)
+    {
+        var result = await TryKubectlAsync("get", "shiminstallation", "skiff." + node.Name, "-o", "jsonpath={.status.phase}");
+        return result.Status == 0 ? result.Output : null;
+    }
+
+    /// <summary>Waits until a pod's containers run.</summary>
+    public Task PodIsReadyAsync(string pod) => PodAsync(pod, "condition=Ready");
+
+    /// <summary>Waits for something of a pod, and says what its events are when it does not come.</summary>
+    public async Task PodAsync(string pod, string state)
+    {
+        var result = await TryKubectlAsync("wait", "pod/" + pod, "--for=" + state, "--timeout=60s");
+        if (result.Status != 0)
+        {
+            Assert.Fail($"{result}\n{(await TryKubectlAsync("describe", "pod", pod)).Output}");
+        }
+    }
+
+    /// <summary>Demands that the pods which ran before everything else are the same containers, never restarted.</summary>
+    public async Task BystandersAreUntouchedAsync()
+    {
+        foreach (var node in Nodes)
+        {
+            var status = (await GetAsync("pod", Bystander(node)))["status"]!["containerStatuses"]![0]!;
+            Assert.Equal(0, (int)status["restartCount"]!);
+            Assert.NotNull(status["state"]!["running"]);
+            node.BystanderContainer ??= (string)status["containerID"]!;
+            Assert.Equal(node.BystanderContainer, (string)status["containerID"]!);
+        }
+    }
+
+    /// <summary>Waits until something holds; when it does not in time, fails and says what is there instead.</summary>
+    public static async Task UntilAsync(string what, Func<Task<bool>> holds, Func<Task<CommandText>> instead, TimeSpan? limit = null)
+    {
+        if (!await Until.HoldsAsync(holds, limit ?? Patience))
+        {
+            Assert.Fail($"waited in vain until {what}; instead:\n{await instead()}");
+        }
+    }
+
+    private static string Bystander(ClusterNode node) => "bystander-" + node.Name;
+
+    private async Task<CommandText> RunAsync(TimeSpan limit, ReadOnlyMemory<byte> input, string[] environment, string script, params string[] words)
+    {
+        var result = await Command.RunAsync(
+            new SpawnRequest
+            {
+                Path = "/bin/bash",
+                Arguments = ["bash", script, .. words],
+                Environment = [.. environment, $"PATH={_folder}/bin:{Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin", $"HOME={Environment.GetEnvironmentVariable("HOME") ?? "/root"}"],
+                WorkingDirectory = Repository.Root,
+            },
+            limit,
+            input);
+        return new CommandText(
+            $"{Path.GetFileName(script)} {string.Join(' ', words)}", result.TimedOut ? uint.MaxValue : result.Exit.ShellCode, result.OutputText, result.Error);
+    }
+}
+
+/// <summary>The cluster on Debian's containerd, with schema 2.</summary>
+public sealed class ClusterOn16() : Cluster("1.6");
+
+/// <summary>The cluster on a containerd with schema 3.</summary>
+public sealed class ClusterOn24() : Cluster("2.4");
+
+[CollectionDefinition("containerd 1.6")]
+public sealed class Containerd16 : ICollectionFixture<ClusterOn16>;
+
+[CollectionDefinition("containerd 2.4")]
+public sealed class Containerd24 : ICollectionFixture<ClusterOn24>;
+
+/// <summary>What a command gave.</summary>
+public sealed record CommandText(string Words, uint Status, string Output, string Error)
+{
+    /// <summary>Throws unless it went well.</summary>
+    public CommandText Demand() => Status == 0 ? this : throw new InvalidOperationException(ToString());
+
+    public override string ToString() => $"{Words}: {(Status == uint.MaxValue ? "out of time" : $"status {Status}")}\n{Output}{Error}";
+}

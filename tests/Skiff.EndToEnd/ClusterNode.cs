@@ -1,0 +1,118 @@
+using System.Globalization;
+using System.Security.Cryptography;
+
+namespace Skiff.EndToEnd;
+
+/// <summary>One node of a cluster, seen from this machine: its files, its containerd.</summary>
+public sealed class ClusterNode(Cluster cluster, int index)
+{
+    // What systemd, containerd, the kubelet and the CNI plugins write for any pod.
+    private static readonly string[] _othersFiles = ["var/log/", "var/lib/cni/", "var/lib/systemd/", "etc/machine-id/", "var/tmp/", "tmp/", "run/"];
+
+    private Dictionary<string, string> _configuration = [];
+    private Dictionary<string, string> _files = [];
+
+    /// <summary>Its number, from 1.</summary>
+    public int Index => index;
+
+    /// <summary>Its name in the cluster.</summary>
+    public string Name => $"node-{index}";
+
+    /// <summary>The container of the pod that ran before everything else.</summary>
+    public string? BystanderContainer { get; set; }
+
+    /// <summary>Its root as its own process 1 sees it.</summary>
+    public string Root => $"/proc/{File.ReadAllText(Path.Combine(Folder, "pid")).Trim()}/root";
+
+    /// <summary>containerd's socket.</summary>
+    public string Socket => Root + "/run/containerd/containerd.sock";
+
+    private string Folder => Path.Combine(
+        Environment.GetEnvironmentVariable("MACHINE") ?? Path.Combine(Environment.GetEnvironmentVariable("HOME") ?? "/root", ".cache", "skiff-machine"), "nodes", Name);
+
+    /// <summary>Keeps what the node has now, to compare with later.</summary>
+    public void Remember()
+    {
+        _configuration = Contents(Path.Combine(Root, "etc/containerd"));
+        _files = Written();
+    }
+
+    /// <summary>Demands that containerd's configuration is what it was, byte for byte, and nothing beside it.</summary>
+    public void ConfigurationIsAsItWas() => Assert.Equal(_configuration, Contents(Path.Combine(Root, "etc/containerd")));
+
+    /// <summary>Demands that the node's files are what they were.</summary>
+    public void FilesAreAsTheyWere()
+    {
+        ConfigurationIsAsItWas();
+        var now = Written();
+        Assert.Equal([], now.Keys.Except(_files.Keys).Order());
+        Assert.Equal([], _files.Keys.Except(now.Keys).Order());
+        Assert.Equal([], now.Where(f => _files[f.Key] != f.Value).Select(f => f.Key).Order());
+        Assert.Equal([], Directory.EnumerateFileSystemEntries(Path.Combine(Root, "run"), "*skiff*", SearchOption.TopDirectoryOnly));
+    }
+
+    /// <summary>Runs a command in it; it has to succeed.</summary>
+    public async Task<string> RunAsync(params string[] words) => (await cluster.InNodeAsync(index, words)).Demand().Output;
+
+    /// <summary>The process id of its containerd.</summary>
+    public async Task<int> ContainerdAsync() =>
+        int.Parse(await RunAsync("systemctl", "show", "containerd", "--property=MainPID", "--value"), CultureInfo.InvariantCulture);
+
+    /// <summary>What systemd says of its containerd: active, activating, failed.</summary>
+    public async Task<string> ContainerdStateAsync() => (await cluster.InNodeAsync(index, "systemctl", "is-active", "containerd")).Output.Trim();
+
+    /// <summary>The process id of its agent in the node; null when none runs.</summary>
+    public async Task<int?> AgentAsync()
+    {
+        var result = await cluster.InNodeAsync(index, "pidof", "skiff-operator");
+        return result.Status == 0 ? int.Parse(result.Output.Split(' ')[0], CultureInfo.InvariantCulture) : null;
+    }
+
+    private static Dictionary<string, string> Contents(string folder) => Entries(folder)
+        .ToDictionary(e => Path.GetRelativePath(folder, e.FullName), e => e is FileInfo ? Convert.ToHexStringLower(File.ReadAllBytes(e.FullName)) : "folder");
+
+    /// <summary>Everything below a folder; links are not followed: they lead into the node's tree, not into this machine's.</summary>
+    private static IEnumerable<FileSystemInfo> Entries(string folder)
+    {
+        foreach (var entry in new DirectoryInfo(folder).EnumerateFileSystemInfos())
+        {
+            yield return entry;
+            foreach (var below in entry is DirectoryInfo { LinkTarget: null } ? Entries(entry.FullName) : [])
+            {
+                yield return below;
+            }
+        }
+    }
+
+    /// <summary>Every file and folder that was written in the node's layer, with a digest of files.</summary>
+    private Dictionary<string, string> Written()
+    {
+        var layer = Path.Combine(Folder, "layer");
+        return Entries(layer).Select(e => (Entry: e, Name: Path.GetRelativePath(layer, e.FullName)))
+            .Where(e => !_othersFiles.Any(o => (e.Name + "/").StartsWith(o, StringComparison.Ordinal)))
+            .ToDictionary(e => e.Name, e => Digest(e.Entry));
+    }
+
+    private static string Digest(FileSystemInfo entry)
+    {
+        if (entry.LinkTarget is { } target)
+        {
+            return "link to " + target;
+        }
+
+        if (entry is DirectoryInfo)
+        {
+            return "folder";
+        }
+
+        try
+        {
+            using var stream = File.OpenRead(entry.FullName);
+            return Convert.ToHexStringLower(SHA256.HashData(stream));
+        }
+        catch (IOException)
+        {
+            return "gone"; // a device without a driver: the layer's mark for a file of the root below that was removed
+        }
+    }
+}
