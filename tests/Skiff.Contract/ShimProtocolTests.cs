@@ -1,9 +1,12 @@
 using System.Net.Sockets;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
+using Microsoft.Win32.SafeHandles;
 using Skiff.Containerd.Bootstrap;
+using Skiff.Containerd.Options;
 using Skiff.Containerd.Task;
 using Skiff.Containerd.Types;
+using Skiff.Linux.Files;
 using Skiff.Linux.Processes;
 using Skiff.Testing;
 using Skiff.Ttrpc;
@@ -103,6 +106,56 @@ public sealed class ShimProtocolTests : IAsyncLifetime
         await GoneAsync(client);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task a_terminals_output_arrives_to_the_last_byte(bool readLate)
+    {
+        await TakeTerminalGuestAsync();
+        foreach (var name in (string[])["stdin", "stdout"])
+        {
+            Fifo.Create($"{_bundle}/{name}", 0x180);
+        }
+
+        using var client = await StartAsync();
+        var request = new CreateTaskRequest { Id = _id, Bundle = _bundle, Terminal = true, Stdin = _bundle + "/stdin", Stdout = _bundle + "/stdout" };
+        Assert.Null((await CallAsync(client, "Create", request, CreateTaskResponse.Parser)).Error);
+        using var output = Fifo.OpenReadNonBlocking(_bundle + "/stdout")!;
+        using var input = Fifo.OpenWriteNonBlocking(_bundle + "/stdin")!;
+        Assert.Null((await CallAsync(client, "ResizePty", new ResizePtyRequest { Id = _id, Width = 90, Height = 30 }, Empty.Parser)).Error);
+        Assert.Null((await CallAsync(client, "Start", new StartRequest { Id = _id }, StartResponse.Parser)).Error);
+        Assert.True(Fifo.TryWrite(input, "size\nburst\n"u8));
+        var reading = readLate ? null : ReadAsync(output);
+        if (readLate)
+        {
+            // The program waits for room, and shim and terminal hold what they can.
+            Assert.Null((await CallAsync(client, "State", new StateRequest { Id = _id }, StateResponse.Parser)).Error);
+            reading = ReadAsync(output);
+        }
+
+        Assert.Equal(7u, (await CallAsync(client, "Wait", new WaitRequest { Id = _id }, WaitResponse.Parser)).Value!.ExitStatus);
+        var text = await reading!.WaitAsync(_patience);
+        Assert.Contains("size 90x30\r\n", text, StringComparison.Ordinal);
+        Assert.EndsWith(string.Concat(Enumerable.Range(0, 20000).Select(i => $"burst line {i}\r\n")), text, StringComparison.Ordinal);
+        Assert.Equal(7u, (await CallAsync(client, "Delete", new DeleteRequest { Id = _id }, DeleteResponse.Parser)).Value!.ExitStatus);
+        await GoneAsync(client);
+    }
+
+    [Fact]
+    public async Task a_terminal_whose_input_is_closed_is_hung_up()
+    {
+        await TakeTerminalGuestAsync();
+        Fifo.Create(_bundle + "/stdin", 0x180);
+        using var client = await StartAsync();
+        var request = new CreateTaskRequest { Id = _id, Bundle = _bundle, Terminal = true, Stdin = _bundle + "/stdin" };
+        Assert.Null((await CallAsync(client, "Create", request, CreateTaskResponse.Parser)).Error);
+        Assert.Null((await CallAsync(client, "Start", new StartRequest { Id = _id }, StartResponse.Parser)).Error);
+        Assert.Null((await CallAsync(client, "CloseIO", new CloseIORequest { Id = _id, Stdin = true }, Empty.Parser)).Error);
+        Assert.NotNull((await CallAsync(client, "Wait", new WaitRequest { Id = _id }, WaitResponse.Parser)).Value);
+        Assert.Null((await CallAsync(client, "Delete", new DeleteRequest { Id = _id }, DeleteResponse.Parser)).Error);
+        await GoneAsync(client);
+    }
+
     [Fact]
     public async Task bootstrap_parameters_get_a_protobuf_answer_and_a_second_start_the_same_address()
     {
@@ -155,9 +208,46 @@ public sealed class ShimProtocolTests : IAsyncLifetime
     public async Task info_and_version_work_without_a_namespace()
     {
         var info = await Command.RunAsync(new SpawnRequest { Path = Repository.Shim, Arguments = [Repository.Shim, "-info"] }, _patience);
-        Assert.Equal("io.containerd.skiff.v1", RuntimeInfo.Parser.ParseFrom(info.Output).Name);
+        var answer = RuntimeInfo.Parser.ParseFrom(info.Output);
+        Assert.Equal("io.containerd.skiff.v1", answer.Name);
+        Assert.Equal("types.containerd.io/opencontainers/runtime-spec/1/features/Features", answer.Features.TypeUrl);
+        Assert.Contains("\"mountOptions\"", answer.Features.Value.ToStringUtf8(), StringComparison.Ordinal);
+        var options = new Any { TypeUrl = "runtimeoptions.v1.Options", Value = new RuntimeOptions { ConfigBody = ByteString.CopyFromUtf8("BinaryName = 'none'") }.ToByteString() };
+        var other = await Command.RunAsync(new SpawnRequest { Path = Repository.Shim, Arguments = [Repository.Shim, "-info"] }, _patience, options.ToByteArray());
+        Assert.Equal((options, null), (RuntimeInfo.Parser.ParseFrom(other.Output).Options, RuntimeInfo.Parser.ParseFrom(other.Output).Features));
         var version = await Command.RunAsync(new SpawnRequest { Path = Repository.Shim, Arguments = [Repository.Shim, "-v"] }, _patience);
         Assert.StartsWith("containerd-shim-skiff-v1 ", version.OutputText, StringComparison.Ordinal);
+    }
+
+    private async Task TakeTerminalGuestAsync()
+    {
+        File.Copy(Path.Combine(Repository.Guests, "terminal.native"), _bundle + "/rootfs/terminal");
+        await File.WriteAllTextAsync(_bundle + "/config.json", (await File.ReadAllTextAsync(_bundle + "/config.json"))
+            .Replace("\"args\":[\"/sleep\"]", "\"terminal\":true,\"args\":[\"/terminal\"]", StringComparison.Ordinal)
+            .Replace("\"mounts\":[", """
+                "mounts":[{"destination":"/dev","type":"tmpfs","source":"tmpfs"},{"destination":"/dev/pts","type":"devpts","source":"devpts"},
+                """, StringComparison.Ordinal));
+    }
+
+    private static async Task<string> ReadAsync(SafeFileHandle file)
+    {
+        var text = new System.Text.StringBuilder();
+        var buffer = new byte[4096];
+        using var stop = new CancellationTokenSource(_patience);
+        while (true)
+        {
+            switch (OpenDescriptor.TryRead(file, buffer))
+            {
+                case null:
+                    await Readiness.ReadableAsync(file, stop.Token);
+                    break;
+                case 0:
+                    return text.ToString();
+                case { } count:
+                    _ = text.Append(System.Text.Encoding.ASCII.GetString(buffer, 0, count));
+                    break;
+            }
+        }
     }
 
     private static bool Contains(string file, string text)

@@ -23,8 +23,22 @@ public sealed class BootstrapTests
     [InlineData("containerd.runc.v1.Options")]
     [InlineData("runtimeoptions.v1.Options")]
     [InlineData("type.googleapis.com/some.other.Options")]
-    public void options_are_an_early_containerd(string type) =>
-        Assert.Equal(new BootstrapInput(), BootstrapInput.Parse(new Any { TypeUrl = type, Value = ByteString.CopyFromUtf8("\u0001\u0002") }.ToByteArray(), "c1", "default"));
+    public void options_are_an_early_containerd(string type)
+    {
+        var options = new Any { TypeUrl = type, Value = ByteString.CopyFromUtf8("\u0001\u0002") };
+        var input = BootstrapInput.Parse(options.ToByteArray(), "c1", "default");
+        Assert.Equal((null, null, options), (input.Problem, input.Params, input.Options));
+    }
+
+    [Fact]
+    public void options_are_found_among_the_extensions_and_others_are_passed_over()
+    {
+        var options = new Any { TypeUrl = "runtimeoptions.v1.Options" };
+        var parameters = _parameters.Clone();
+        parameters.Extensions.Add(new Containerd.Bootstrap.Extension { Value = new Any { TypeUrl = "containerd.io/nri.v1.PluginConfig" } });
+        parameters.Extensions.Add(new Containerd.Bootstrap.Extension { Value = options });
+        Assert.Equal(options, BootstrapInput.Parse(parameters.ToByteArray(), "c1", "default").Options);
+    }
 
     [Fact]
     public void parameters_are_known_by_their_instance_and_namespace() =>

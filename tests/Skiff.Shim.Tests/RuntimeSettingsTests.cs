@@ -23,7 +23,48 @@ public sealed class RuntimeSettingsTests
             ConfigBody = ByteString.CopyFromUtf8("# chosen\nBinaryName = '/usr/bin/crun' # here\r\n\"SystemdCgroup\" = false\nLater = { a = 1 }\n"),
         })).Settings);
 
+    [Fact]
+    public void all_options_are_known_in_both_forms()
+    {
+        var expected = new RuntimeSettings("crun", "/r", true, true, true, "/shims", 1000, 1001, "/opt/criu", "/image", "/work");
+        Assert.Equal(expected, RuntimeSettings.Parse(Packed(RuntimeSettings.RuncType, new RuncOptions
+        {
+            BinaryName = "crun",
+            Root = "/r",
+            SystemdCgroup = true,
+            NoPivotRoot = true,
+            NoNewKeyring = true,
+            ShimCgroup = "/shims",
+            IoUid = 1000,
+            IoGid = 1001,
+            CriuPath = "/opt/criu",
+            CriuImagePath = "/image",
+            CriuWorkPath = "/work",
+            TaskApiAddress = "ttrpc+unix:///x",
+            TaskApiVersion = 3,
+        })).Settings);
+        Assert.Equal(expected, RuntimeSettings.ParseToml(
+            """
+            BinaryName = "crun"
+            Root = "/r"
+            SystemdCgroup = true
+            NoPivotRoot = true
+            NoNewKeyring = true
+            ShimCgroup = "/shims"
+            IoUid = 1000
+            IoGid = 1001
+            CriuPath = "/opt/criu"
+            CriuImagePath = "/image"
+            CriuWorkPath = "/work"
+            TaskApiAddress = "ttrpc+unix:///x"
+            TaskApiVersion = 3
+            """,
+            "test").Settings);
+    }
+
     [Theory]
+    [InlineData("IoUid = -1", "IoUid is not a number from 0")]
+    [InlineData("ShimCgroup = 3", "ShimCgroup is not a string")]
     [InlineData("BinaryName = 7", "BinaryName is not a string")]
     [InlineData("SystemdCgroup = \"yes\"", "SystemdCgroup is not true or false")]
     [InlineData("BinaryName = ", "is not valid TOML")]

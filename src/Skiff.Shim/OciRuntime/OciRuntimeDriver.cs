@@ -3,6 +3,7 @@ using System.Text.Json;
 using Microsoft.Win32.SafeHandles;
 using Skiff.Containerd.Options;
 using Skiff.Linux;
+using Skiff.Linux.Cgroups;
 using Skiff.Linux.Files;
 using Skiff.Linux.Processes;
 
@@ -34,6 +35,7 @@ internal sealed class OciRuntimeDriver
     private readonly string _bundle;
     private readonly string _root;
     private readonly bool _systemdCgroup;
+    private readonly string _cgroupsPath;
 
     public OciRuntimeDriver(RuntimeSettings settings, string ns, string bundle, string cgroupsPath)
     {
@@ -41,6 +43,7 @@ internal sealed class OciRuntimeDriver
         _bundle = bundle;
         _root = Path.Combine(settings.Root, ns);
         _systemdCgroup = settings.UsesSystemdCgroup(cgroupsPath);
+        _cgroupsPath = cgroupsPath;
     }
 
     /// <summary>Builds the container and stops before its program; returns its init process, adopted.</summary>
@@ -104,7 +107,19 @@ internal sealed class OciRuntimeDriver
     }
 
     /// <summary>Removes the container: whatever runs in it is killed, its cgroup goes. A container that is not there is fine.</summary>
-    public Task<string?> DeleteAsync(string id, CancellationToken cancellation) => RunAsync(["delete", "--force", id], null, default, cancellation);
+    public async Task<string?> DeleteAsync(string id, CancellationToken cancellation)
+    {
+        if (await RunAsync(["delete", "--force", id], null, default, cancellation).ConfigureAwait(false) is { } problem)
+        {
+            return problem;
+        }
+
+        // A runtime that was killed while it made the container left a cgroup that it will not know of any more. Only one that is named
+        // after the container is surely its own. systemd removes its scopes itself.
+        return _systemdCgroup || !_cgroupsPath.EndsWith("/" + id, StringComparison.Ordinal) || await NamedCgroup.RemoveAsync(_cgroupsPath, cancellation).ConfigureAwait(false)
+            ? null
+            : $"the cgroup {_cgroupsPath} cannot be removed: processes in it do not end";
+    }
 
     /// <summary>Freezes all its processes.</summary>
     public Task<string?> PauseAsync(string id, CancellationToken cancellation) => RunAsync(["pause", id], null, default, cancellation);
