@@ -143,6 +143,18 @@ public sealed class MemoryApiServer : HttpMessageHandler
 
     private static HttpResponseMessage NotFound(string path) => Status(HttpStatusCode.NotFound, "NotFound", $"{path} not found");
 
+    /// <summary>Whether what is stored in one collection is in another: the same, or that of all namespaces.</summary>
+    private static bool Within(string stored, string asked)
+    {
+        if (stored == asked)
+        {
+            return true;
+        }
+
+        var steps = stored.Split('/');
+        return steps.Length > 3 && steps[^3] == "namespaces" && string.Join('/', [.. steps[..^3], steps[^1]]) == asked;
+    }
+
     private static bool Matches(JsonObject o, IReadOnlyDictionary<string, string> query)
     {
         if (query.TryGetValue("fieldSelector", out var fields))
@@ -227,7 +239,7 @@ public sealed class MemoryApiServer : HttpMessageHandler
             case "GET" when name is null && query.ContainsKey("watch"):
                 return StartWatch(collection, query);
             case "GET" when name is null:
-                var items = _objects.Where(o => o.Key.StartsWith(collection + "/", StringComparison.Ordinal) && Matches(o.Value, query));
+                var items = _objects.Where(o => Within(o.Key[..o.Key.LastIndexOf('/')], collection) && Matches(o.Value, query));
                 return Json(new JsonObject
                 {
                     ["metadata"] = new JsonObject { ["resourceVersion"] = $"{_version}" },
@@ -308,7 +320,7 @@ public sealed class MemoryApiServer : HttpMessageHandler
         if (found["metadata"]!["finalizers"] is JsonArray { Count: > 0 })
         {
             var next = (JsonObject)found.DeepClone();
-            next["metadata"]!["deletionTimestamp"] ??= "2026-01-01T00:00:00Z";
+            next["metadata"]!["deletionTimestamp"] ??= TimeProvider.System.GetUtcNow().ToString("yyyy-MM-dd'T'HH:mm:ss'Z'");
             return Json(Store(collection, path, next, found));
         }
 
@@ -370,7 +382,7 @@ public sealed class MemoryApiServer : HttpMessageHandler
     {
         var copy = (JsonObject)o.DeepClone();
         _history.Add((_version, type, copy, collection));
-        foreach (var watch in _watches.Where(w => w.Collection == collection && Matches(copy, w.Query)))
+        foreach (var watch in _watches.Where(w => Within(collection, w.Collection) && Matches(copy, w.Query)))
         {
             watch.Send(type, copy);
         }
@@ -385,7 +397,7 @@ public sealed class MemoryApiServer : HttpMessageHandler
         }
 
         var watch = new Watch(collection, query, new Pipe(new PipeOptions(pauseWriterThreshold: 0)));
-        foreach (var (_, type, o, _) in _history.Where(h => h.Version > from && h.Collection == collection && Matches(h.Object, query)))
+        foreach (var (_, type, o, _) in _history.Where(h => h.Version > from && Within(h.Collection, collection) && Matches(h.Object, query)))
         {
             watch.Send(type, o);
         }

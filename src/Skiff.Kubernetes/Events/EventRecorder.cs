@@ -62,6 +62,7 @@ public sealed partial class EventRecorder : IAsyncDisposable
     private readonly Task _writing;
     private long _dropped;
     private long _written;
+    private int _disposed;
 
     /// <summary>Starts to write what is recorded.</summary>
     /// <param name="client">To where.</param>
@@ -115,8 +116,11 @@ public sealed partial class EventRecorder : IAsyncDisposable
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
-        await CompleteAsync(TimeSpan.Zero).ConfigureAwait(false);
-        _stop.Dispose();
+        if (Interlocked.Exchange(ref _disposed, 1) == 0)
+        {
+            await CompleteAsync(TimeSpan.Zero).ConfigureAwait(false);
+            _stop.Dispose();
+        }
     }
 
     private static string Cut(string note)

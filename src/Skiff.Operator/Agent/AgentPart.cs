@@ -2,7 +2,6 @@ using Microsoft.Extensions.Logging;
 using Skiff.Kubernetes;
 using Skiff.Kubernetes.Controllers;
 using Skiff.Kubernetes.Events;
-using Skiff.Kubernetes.Watching;
 using Skiff.Operator.Api;
 using Skiff.Operator.Node;
 using ChangeKind = Skiff.Kubernetes.Watching.ChangeKind;
@@ -85,7 +84,8 @@ internal sealed class AgentPart : IDisposable
         });
         _caches.Installations.OnChange(change =>
         {
-            if (change.Kind is ChangeKind.Added or ChangeKind.Deleted && change.Current.Spec is { } spec)
+            // Those that were there before may be of Shims that are gone; later ones are this agent's own.
+            if ((change.Kind == ChangeKind.Deleted || !_caches.Installations.HasSynced) && change.Current.Spec is { } spec)
             {
                 _queue.Add(spec.Shim);
             }

@@ -29,10 +29,14 @@ internal sealed partial class NodeReconciler(
     /// <summary>How often everything is looked at again, for drift that the API server does not see.</summary>
     private static readonly TimeSpan _resync = TimeSpan.FromMinutes(5);
 
+    /// <summary>For so long after an install was proved, a change of the API server's objects alone is no reason to prove it again.</summary>
+    private static readonly TimeSpan _fresh = TimeSpan.FromMinutes(1);
+
     private static readonly TimeSpan _soon = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan _pending = TimeSpan.FromMinutes(1);
 
     private readonly ConcurrentDictionary<string, string?> _labels = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, (long? Generation, string? Uid, long At)> _proved = new(StringComparer.Ordinal); // of the one loop
 
     private string Manager => $"skiff-agent-{ShimInstallation.LabelValueOf(nodeName)}";
 
@@ -79,6 +83,14 @@ internal sealed partial class NodeReconciler(
     {
         var shim = work.Shim!;
         await WriteInstallationAsync(work, cancellation).ConfigureAwait(false);
+        if (work.Status.Phase == Phase.Ready && _proved.TryGetValue(work.Name, out var proved)
+            && (proved.Generation, proved.Uid) == (shim.Metadata.Generation, shim.Metadata.Uid) && time.GetElapsedTime(proved.At) < _fresh)
+        {
+            await LabelAsync(work, "true", cancellation).ConfigureAwait(false);
+            return ReconcileResult.RequeueAfter(_resync);
+        }
+
+        _ = _proved.Remove(work.Name);
         if (work.Status.Phase is not (Phase.Ready or Phase.Failed))
         {
             // A try after a failure is not reported: the failure is what people should see until it is over.
@@ -104,6 +116,7 @@ internal sealed partial class NodeReconciler(
                 await ReportAsync(
                     work, status with { Phase = Phase.Ready, ObservedGeneration = shim.Metadata.Generation }, outcome.Reason, outcome.Message, cancellation).ConfigureAwait(false);
                 await LabelAsync(work, "true", cancellation).ConfigureAwait(false);
+                _proved[work.Name] = (shim.Metadata.Generation, shim.Metadata.Uid, time.GetTimestamp());
                 if (was != Phase.Ready || outcome.Changed || outcome.Restarts > 0)
                 {
                     Record(work, warning: false, "ShimInstalled", "Install", outcome.Message);
@@ -155,6 +168,7 @@ internal sealed partial class NodeReconciler(
 
     private async Task<ReconcileResult> RemoveAsync(Work work, CancellationToken cancellation)
     {
+        _ = _proved.Remove(work.Name);
         await LabelAsync(work, "false", cancellation).ConfigureAwait(false);
         if (work.Status is { LastError: null } or { Phase: not (Phase.InUse or Phase.Failed) })
         {
