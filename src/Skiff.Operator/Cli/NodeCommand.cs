@@ -34,7 +34,7 @@ internal static class NodeCommand
           --bundle DIR         a folder with bin/containerd-shim-skiff-v1 and run/ (default: the one this program is in, or /opt/skiff-bundle)
           --option K=V         an option of the shim: BinaryName=/usr/bin/crun, SystemdCgroup=true; what is not given is copied from the node's
                                default runtime. true and false are booleans, digits a number
-          --pod-annotation P   which annotations of pods the shim sees (default: skiff.dev/*)
+          --pod-annotation P   which annotations of pods the shim sees (default: skiff.dev/* and *.skiff.dev/*)
 
         uninstall:
           --force              also while pods run under the shim; they cannot be managed any more then
@@ -50,7 +50,7 @@ internal static class NodeCommand
         """;
 
     private const string DefaultHandler = "skiff";
-    private const string DefaultAnnotations = "skiff.dev/*";
+    private static readonly string[] _defaultAnnotations = ["skiff.dev/*", "*.skiff.dev/*"];
     private const string ImageBundle = "/opt/skiff-bundle";
 
     private static readonly Dictionary<string, OptionKind> _common = new(StringComparer.Ordinal)
@@ -194,7 +194,7 @@ internal static class NodeCommand
                     var request = new NodeInstallRequest(handler, arguments.Value("--bundle") ?? DefaultBundle())
                     {
                         Options = options,
-                        PodAnnotations = annotations.Count > 0 ? annotations : [DefaultAnnotations],
+                        PodAnnotations = annotations.Count > 0 ? annotations : _defaultAnnotations,
                         Restart = restart,
                     };
                     return await PrintAsync(await installer.InstallAsync(request, new StepPrinter(), interrupted.Token).ConfigureAwait(false), json).ConfigureAwait(false);

@@ -152,7 +152,7 @@ internal sealed partial class NodeOperation
         }
 
         // 7. Verify.
-        return (await AwaitHandlerAsync(wanted: true).ConfigureAwait(false) ?? await TestSandboxAsync(files.Effective.Find(handler)!).ConfigureAwait(false), false);
+        return (await AwaitHandlerAsync(wanted: true).ConfigureAwait(false) ?? await TestSandboxAsync(request, files.Effective).ConfigureAwait(false), false);
     }
 
     /// <summary>Starts the shim on the node: it may lack a library, and the file system may forbid programs (noexec).</summary>
@@ -182,21 +182,21 @@ internal sealed partial class NodeOperation
     /// present (its pause image cannot be had, for one): that says nothing of us, and is a note. The sandbox has the host's network, so no
     /// CNI is needed. A kubelet that comes across it removes it like any pod that it does not know.
     /// </summary>
-    private async Task<ChangeFailure?> TestSandboxAsync(RuntimeTable table)
+    private async Task<ChangeFailure?> TestSandboxAsync(NodeInstallRequest request, EffectiveConfig config)
     {
         if (!_changed && _restarts == 0)
         {
             return null;
         }
 
-        // The parent's form is the driver's: a slice for systemd, a path or nothing for cgroupfs.
-        var parent = table.Options.TryGetValue("SystemdCgroup", out var systemd) && systemd.AsBoolean == true ? "system.slice" : "";
-        if (await machine.TrySandboxAsync(handler, parent, cancellation).ConfigureAwait(false) is not { } problem)
+        // What is not asked for is as the default runtime has it, also where the table does not show it (1.6: it is in a file of its own).
+        var byDefault = config.DefaultRuntime is { } name ? config.Find(name)?.Options : null;
+        if (await machine.TrySandboxAsync(handler, CgroupParent(request.Options) ?? CgroupParent(byDefault) ?? "", cancellation).ConfigureAwait(false) is not { } problem)
         {
             return null;
         }
 
-        if (await machine.TrySandboxAsync("", parent, cancellation).ConfigureAwait(false) is { } common)
+        if (await machine.TrySandboxAsync("", CgroupParent(byDefault) ?? "", cancellation).ConfigureAwait(false) is { } common)
         {
             _notes.Add($"no sandbox could be run as a self-test, under the node's default runtime neither: {common}");
             return null;
@@ -205,6 +205,10 @@ internal sealed partial class NodeOperation
         return new ChangeFailure(
             "SelfTestFailed", $"a pod sandbox under the handler {handler} does not start, although one under the node's default runtime does: {problem}", null);
     }
+
+    /// <summary>A parent in the form that the cgroup driver takes: a slice for systemd, nothing for cgroupfs; null: these options do not say.</summary>
+    private static string? CgroupParent(IReadOnlyDictionary<string, OptionValue>? options) =>
+        options is not null && options.TryGetValue("SystemdCgroup", out var systemd) ? systemd.AsBoolean == true ? "system.slice" : "" : null;
 
     /// <summary>How the table that containerd shows is not the one asked for; null when it is.</summary>
     private static string? Mismatch(RuntimeTable? table, NodeInstallRequest request)

@@ -62,7 +62,9 @@ internal sealed class FakeMachine : INodeMachine, IDisposable
 
     /// <summary>What <c>config dump</c> makes of the main file; what it does not say has its defaults.</summary>
     public Func<string, string> Dump { get; set; } = text =>
-        text.Contains("runtimes.runc]", StringComparison.Ordinal) ? text : Config + text.Replace("version = 2", "", StringComparison.Ordinal);
+        text.Contains("sandbox_image", StringComparison.Ordinal)
+            ? text
+            : text.Replace("version = 2", Config[..Config.IndexOf("[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes", StringComparison.Ordinal)], StringComparison.Ordinal);
 
     /// <summary>The handlers that containerd does not have although its configuration names them.</summary>
     public HashSet<string> Ignored { get; } = [];
@@ -91,7 +93,7 @@ internal sealed class FakeMachine : INodeMachine, IDisposable
     public void Start()
     {
         _pid++;
-        var text = Files.Target(ConfigPath) is null ? "" : Read(ConfigPath);
+        var text = Files.Target(ConfigPath) is null ? Config : Read(ConfigPath);
         _loaded = DiesOf(text) ? null : text;
         _startedAt = DateTimeOffset.UtcNow;
     }

@@ -324,9 +324,11 @@ public sealed class NodeInstallerTests : IDisposable
         Directory.Delete(_machine.At("/etc/containerd"));
         _machine.Start();
         var before = _machine.Everything;
-        Assert.Equal(InstallResult.Done, (await InstallAsync()).Result);
+        var outcome = await InstallAsync();
+        Assert.True(outcome.Result == InstallResult.Done, outcome.ToString());
         Assert.NotNull(Registered);
-        Assert.Equal(InstallResult.Done, (await UninstallAsync()).Result);
+        outcome = await UninstallAsync();
+        Assert.True(outcome.Result == InstallResult.Done, outcome.ToString());
         Assert.Equal(before, _machine.Everything);
     }
 
