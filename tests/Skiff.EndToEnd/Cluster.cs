@@ -72,7 +72,9 @@ public abstract class Cluster(string containerd) : IAsyncLifetime
 
         foreach (var node in Nodes)
         {
-            await ApplyAsync(Pods.Native(Bystander(node), node.Name));
+            var bystander = Pods.Native(Bystander(node), node.Name);
+            _ = bystander["metadata"]!.AsObject().Remove("labels");
+            await ApplyAsync(bystander);
         }
 
         foreach (var node in Nodes)
@@ -125,8 +127,8 @@ public abstract class Cluster(string containerd) : IAsyncLifetime
     /// <summary>Brings the cluster to: the release is installed, with default values, and both nodes are ready.</summary>
     public async Task BeInstalledAsync()
     {
-        Need();
-        if ((await TryKubectlAsync("get", "shim", "skiff")).Status == 0 && (await TryHelmAsync("status", "skiff", "-n", Namespace)).Status == 0)
+        await BeEmptyAsync();
+        if (await PhaseAsync(Nodes[0]) == "Ready" && await PhaseAsync(Nodes[1]) == "Ready" && (await TryHelmAsync("status", "skiff", "-n", Namespace)).Status == 0)
         {
             return;
         }
@@ -141,7 +143,7 @@ public abstract class Cluster(string containerd) : IAsyncLifetime
     /// <summary>Brings the cluster to: nothing of ours is there.</summary>
     public async Task BeAbsentAsync()
     {
-        Need();
+        await BeEmptyAsync();
         if ((await TryKubectlAsync("get", "crd", "shims.runtime.skiff.dev")).Status != 0)
         {
             return;
@@ -151,6 +153,14 @@ public abstract class Cluster(string containerd) : IAsyncLifetime
         {
             _ = await TypeAsync(line);
         }
+    }
+
+    /// <summary>Brings the cluster to: no pods but those that no test touches.</summary>
+    private async Task BeEmptyAsync()
+    {
+        Need();
+        _ = await KubectlAsync("delete", "pod", "-l", $"{Pods.Label}={Pods.Passing}", "--timeout=60s");
+        _ = await KubectlAsync("delete", "pod", "hello", "--ignore-not-found", "--timeout=60s");
     }
 
     /// <summary>Waits until both nodes have the Shim.</summary>

@@ -61,7 +61,6 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
         Report($"containerd's socket away, per restart: {string.Join(", ", gaps)} ms");
         Assert.Equal(2, gaps.Count);
         await cluster.BystandersAreUntouchedAsync();
-        _ = await cluster.KubectlAsync("delete", "pod", "hello");
 
         await cluster.ApplyAsync(Pods.Wasm("wasm"));
         await cluster.ApplyAsync(Pods.Mixed("mixed"));
@@ -156,7 +155,6 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
         {
             File.Delete(Path.Combine(bad.Root, "etc/systemd/system/containerd.service.d/fault.conf"));
             _ = await bad.RunAsync("systemctl", "daemon-reload");
-            _ = await cluster.KubectlAsync("delete", "pod", "after-fault", "native-after-fault", "--ignore-not-found", "--timeout=60s");
         }
 
         // With the cause gone the node gets there by itself.
@@ -171,46 +169,37 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
 
         // Nodes without the label are given up, those with it are installed: so each round is a whole install.
         _ = await cluster.KubectlAsync("patch", "shim", "skiff", "--type=merge", "--patch", """{"spec":{"nodeSelector":{"e2e":"wanted"}}}""");
-        foreach (var node in cluster.Nodes)
+        try
         {
-            await IsGivenUpAsync(node);
+            foreach (var node in cluster.Nodes)
+            {
+                await IsGivenUpAsync(node);
+            }
+
+            var whole = Stopwatch.StartNew();
+            _ = await WantAsync(cluster.Nodes[0], true);
+            await IsReadyAsync(cluster.Nodes[0]);
+            var length = whole.ElapsedMilliseconds;
+            _ = await WantAsync(cluster.Nodes[0], false);
+            await IsGivenUpAsync(cluster.Nodes[0]);
+
+            var random = new Random(Seed);
+            List<string> points = [];
+            for (var point = 0; point < Points; point++)
+            {
+                points.Add(await KillAsync(cluster.Nodes[point % 2], TimeSpan.FromMilliseconds((point + random.NextDouble()) * length / Points)));
+            }
+
+            Report($"an install took {length} ms; killed after {string.Join(", ", points)}");
+        }
+        finally
+        {
+            _ = await cluster.KubectlAsync("patch", "shim", "skiff", "--type=merge", "--patch", """{"spec":{"nodeSelector":{"e2e":null}}}""");
+            _ = await cluster.KubectlAsync("label", "node", "--all", "e2e-");
         }
 
-        var whole = Stopwatch.StartNew();
-        _ = await WantAsync(cluster.Nodes[0], true);
-        await IsReadyAsync(cluster.Nodes[0]);
-        var length = whole.ElapsedMilliseconds;
-        _ = await WantAsync(cluster.Nodes[0], false);
-        await IsGivenUpAsync(cluster.Nodes[0]);
-
-        var random = new Random(Seed);
-        List<string> points = [];
-        for (var point = 0; point < Points; point++)
-        {
-            var node = cluster.Nodes[point % 2];
-            var agent = await RunningAgentAsync(node);
-            var wait = TimeSpan.FromMilliseconds((point + random.NextDouble()) * length / Points);
-            _ = await WantAsync(node, true);
-            await Task.Delay(wait); // the point in time is what the test varies
-            var phase = await cluster.PhaseAsync(node);
-            _ = await node.RunAsync("kill", "-9", agent.ToString(CultureInfo.InvariantCulture));
-            points.Add($"{wait.TotalMilliseconds:0} ms ({phase ?? "no installation yet"})");
-
-            // A new pod instead of a restart in the old one: the kubelet would wait longer after each.
-            _ = await cluster.KubectlAsync(
-                "delete", "pod", "-n", "skiff-system", "-l", "app.kubernetes.io/component=agent", "--field-selector", "spec.nodeName=" + node.Name, "--force", "--grace-period=0");
-            await IsReadyAsync(node);
-            Assert.Equal("active", await node.ContainerdStateAsync());
-            Assert.Equal("true", await LabelAsync(node));
-            _ = await WantAsync(node, false);
-            await IsGivenUpAsync(node);
-            node.ConfigurationIsAsItWas();
-        }
-
-        Report($"an install took {length} ms; killed after {string.Join(", ", points)}");
-        await cluster.BystandersAreUntouchedAsync();
-        _ = await cluster.KubectlAsync("patch", "shim", "skiff", "--type=merge", "--patch", """{"spec":{"nodeSelector":{"e2e":null}}}""");
         await cluster.BothNodesAreReadyAsync();
+        await cluster.BystandersAreUntouchedAsync();
     }
 
     [Fact]
@@ -290,6 +279,28 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
         (await cluster.GetAsync("shim", "skiff"))["status"]?["conditions"]?.AsArray().FirstOrDefault(c => (string)c!["type"]! == type);
 
     private Task<string> WantAsync(ClusterNode node, bool wanted) => cluster.KubectlAsync("label", "node", node.Name, wanted ? "e2e=wanted" : "e2e-");
+
+    /// <summary>Kills the agent of a node so long after an install was asked for, and demands that the next one ends it.</summary>
+    /// <returns>When it was, and how far the install was by then.</returns>
+    private async Task<string> KillAsync(ClusterNode node, TimeSpan wait)
+    {
+        var agent = await RunningAgentAsync(node);
+        _ = await WantAsync(node, true);
+        await Task.Delay(wait); // the point in time is what the test varies
+        var phase = await cluster.PhaseAsync(node);
+        _ = await node.RunAsync("kill", "-9", agent.ToString(CultureInfo.InvariantCulture));
+
+        // A new pod instead of a restart in the old one: the kubelet would wait longer after each.
+        _ = await cluster.KubectlAsync(
+            "delete", "pod", "-n", "skiff-system", "-l", "app.kubernetes.io/component=agent", "--field-selector", "spec.nodeName=" + node.Name, "--force", "--grace-period=0");
+        await IsReadyAsync(node);
+        Assert.Equal("active", await node.ContainerdStateAsync());
+        Assert.Equal("true", await LabelAsync(node));
+        _ = await WantAsync(node, false);
+        await IsGivenUpAsync(node);
+        node.ConfigurationIsAsItWas();
+        return $"{wait.TotalMilliseconds:0} ms ({phase ?? "no installation yet"})";
+    }
 
     private async Task<int> RunningAgentAsync(ClusterNode node)
     {

@@ -6,6 +6,12 @@ namespace Skiff.EndToEnd;
 /// <summary>Pods of the image that holds every guest.</summary>
 internal static class Pods
 {
+    /// <summary>The label of pods that may be deleted when a test begins.</summary>
+    public const string Label = "end-to-end";
+
+    /// <summary>Its value.</summary>
+    public const string Passing = "passing";
+
     /// <summary>A native program that says "ready" and stays; without our class.</summary>
     public static JsonObject Native(string name, string? node = null) => Pod(name, null, node, ("native", "/sleep.native"));
 
@@ -38,6 +44,6 @@ internal static class Pods
             spec["nodeName"] = node;
         }
 
-        return new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Pod", ["metadata"] = new JsonObject { ["name"] = name }, ["spec"] = spec };
+        return new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Pod", ["metadata"] = new JsonObject { ["name"] = name, ["labels"] = new JsonObject { [Label] = Passing } }, ["spec"] = spec };
     }
 }

@@ -111,7 +111,7 @@ internal static partial class AgentCommand
     private static async Task RunAsync(string nodeName, string ns, string bundle, int port, LogLevel level, KubeClient client, INodeInstaller installer)
     {
         var time = TimeProvider.System;
-        using var loggers = LoggerFactory.Create(b => b.SetMinimumLevel(level).AddJsonConsole(o =>
+        using var loggers = LoggerFactory.Create(b => b.SetMinimumLevel(level).AddFilter("Microsoft", LogLevel.Warning).AddJsonConsole(o =>
         {
             o.UseUtcTimestamp = true;
             o.TimestampFormat = "yyyy-MM-dd'T'HH:mm:ss.fff'Z'";
