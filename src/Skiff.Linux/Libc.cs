@@ -123,14 +123,8 @@ internal static unsafe partial class Libc
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int setns(int fd, int kind);
 
-    [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
-    internal static partial int mkdir(string path, uint mode);
-
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int unshare(int flags);
-
-    [LibraryImport(Library, SetLastError = true)]
-    internal static partial int setns(int fd, int type);
 
     [LibraryImport(Library, SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     internal static partial int chdir(string path);
@@ -155,9 +149,6 @@ internal static unsafe partial class Libc
 
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int pipe2(int* ends, int flags);
-
-    [LibraryImport(Library, SetLastError = true)]
-    internal static partial int fchown(int fd, uint user, uint group);
 
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int socket(int domain, int type, int protocol);
