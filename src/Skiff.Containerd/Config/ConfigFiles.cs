@@ -23,6 +23,7 @@ public sealed class ConfigFiles
 
     private const string DropInFolder = "conf.d";
 
+    /// <summary>A main file that imports nothing.</summary>
     internal ConfigFiles(ConfigFile main)
         : this(main, [], [], [])
     {
@@ -43,7 +44,7 @@ public sealed class ConfigFiles
     /// <summary>What it imports, and what that imports, in the order in which containerd reads it.</summary>
     public IReadOnlyList<ConfigFile> Imports { get; }
 
-    /// <summary>Files that have our names and that nobody imports: options that we handed over in a file, and drop-ins that lost their import.</summary>
+    /// <summary>Files of ours, by their names, that nobody imports: options handed over in a file, and drop-ins that lost their import.</summary>
     internal IReadOnlyList<ConfigFile> Loose { get; }
 
     /// <summary>The main file's imports that are a pattern in a folder that is there.</summary>
@@ -219,7 +220,8 @@ public sealed class ConfigFiles
         private IEnumerable<string> Names(string folder)
         {
             using var directory = OpenFolder(folder);
-            return directory is null ? [] : [.. Directory.EnumerateFileSystemEntries($"/proc/self/fd/{directory.DangerousGetHandle()}").Select(p => Path.GetFileName(p)!)];
+            return directory is null ? []
+                : [.. Directory.EnumerateFileSystemEntries($"/proc/self/fd/{directory.DangerousGetHandle()}").Select(p => Path.GetFileName(p)!)];
         }
 
         private bool FolderExists(string folder)

@@ -14,7 +14,8 @@ internal static class FileBlock
     private const string Sum = "sum=";
 
     /// <summary>The end of a text made ready for a runtime: what has to be appended, which may be nothing.</summary>
-    public static string For(TomlDocument document, bool isNew, long schema, string[] runtimes, IReadOnlyList<KeyValuePair<string, TomlTable>> builtIn)
+    public static string For(
+        TomlDocument document, bool isNew, long schema, string[] runtimes, IReadOnlyList<KeyValuePair<string, TomlTable>> builtIn)
     {
         var newLine = document.NewLine;
         var body = new StringBuilder();

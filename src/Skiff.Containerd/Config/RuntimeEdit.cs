@@ -87,17 +87,16 @@ internal sealed class RuntimeEdit
         var inline = document.Definitions.LastOrDefault(d => d.Inline is not null && runtimes.AsSpan().StartsWith(d.Path));
         if (inline is not null && builtIn.Count > 0)
         {
-            var key = TomlWriter.Key(inline.Path);
-            return (null, $"{document.Place(inline)}: {key} is an inline table without the runtime {builtIn[0].Key}, which containerd would forget: "
-                + $"write it as [{key}], with the runtime {builtIn[0].Key} in it");
+            return (null, $"{document.Place(inline)}: {TomlWriter.Key(inline.Path)} is an inline table without the runtime {builtIn[0].Key}, "
+                + $"which containerd would forget: write it as [{TomlWriter.Key(inline.Path)}], with the runtime {builtIn[0].Key} in it");
         }
 
         var ready = place < rest.Length ? "" : FileBlock.For(document, isNew, schema, runtimes, builtIn);
         place += ready.Length;
-        var (before, _) = Parse(rest + ready, null);
+        (var before, problem) = Parse(rest + ready, null);
         if (before is null)
         {
-            return (null, Unsafe("the runtime's place is not found"));
+            return (null, problem);
         }
 
         // 3. The block; when a table on the way is written as { … }, only an entry in there can be the runtime.
@@ -113,8 +112,8 @@ internal sealed class RuntimeEdit
         if (inline is not null)
         {
             var (at, comma) = InlineEnd(inline.Inline!);
-            text = text.Insert(
-                at < place ? at : at + block.Length, $"{comma}{TomlWriter.Key([.. runtimes[inline.Path.Length..], _handler])} = {TomlWriter.Value(table)}");
+            var key = TomlWriter.Key([.. runtimes[inline.Path.Length..], _handler]);
+            text = text.Insert(at < place ? at : at + block.Length, $"{comma}{key} = {TomlWriter.Value(table)}");
         }
 
         var wanted = before.Root.Clone();

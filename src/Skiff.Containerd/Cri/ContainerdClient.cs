@@ -44,13 +44,17 @@ public sealed class ContainerdClient : IDisposable
         _cri = new RuntimeService.RuntimeServiceClient(_channel);
     }
 
-    /// <summary>The time limit for starting and for stopping a sandbox; containerd may have to pull the pause image. The kubelet's own, unless set.</summary>
+    /// <summary>
+    /// The time limit for starting and for stopping a sandbox, because containerd may have to pull the pause image: the kubelet's own,
+    /// unless set.
+    /// </summary>
     public TimeSpan SandboxTimeout { get; init; } = TimeSpan.FromMinutes(2);
 
     /// <summary>containerd's version, as it says it itself.</summary>
     public async Task<(string? Version, ContainerdFailure? Failure)> VersionAsync(CancellationToken cancellation)
     {
-        var (answer, failure) = await CallAsync("its version", o => _version.VersionAsync(new Empty(), o), _timeout, cancellation).ConfigureAwait(false);
+        var (answer, failure) = await CallAsync(
+            "its version", o => _version.VersionAsync(new Empty(), o), _timeout, cancellation).ConfigureAwait(false);
         return (answer?.Version, failure);
     }
 
@@ -58,7 +62,8 @@ public sealed class ContainerdClient : IDisposable
     public async Task<(bool? Known, ContainerdFailure? Failure)> HasHandlerAsync(string handler, CancellationToken cancellation)
     {
         const string what = "the CRI plugin's status";
-        var (answer, failure) = await CallAsync(what, o => _cri.StatusAsync(new StatusRequest { Verbose = true }, o), _timeout, cancellation).ConfigureAwait(false);
+        var (answer, failure) = await CallAsync(
+            what, o => _cri.StatusAsync(new StatusRequest { Verbose = true }, o), _timeout, cancellation).ConfigureAwait(false);
         if (answer is null)
         {
             return (null, failure);
@@ -126,7 +131,10 @@ public sealed class ContainerdClient : IDisposable
         }
 
         var (answer, failure) = await CallAsync(
-            "its sandboxes", o => _cri.ListPodSandboxAsync(new ListPodSandboxRequest { Filter = filter }, o), _timeout, cancellation).ConfigureAwait(false);
+            "its sandboxes",
+            o => _cri.ListPodSandboxAsync(new ListPodSandboxRequest { Filter = filter }, o),
+            _timeout,
+            cancellation).ConfigureAwait(false);
         return (answer is null ? null : [.. answer.Items.Select(i => new Sandbox(
             i.Id, i.Metadata?.Name ?? "", i.Metadata?.Namespace ?? "", i.RuntimeHandler, i.State == PodSandboxState.SandboxReady))], failure);
     }

@@ -7,7 +7,9 @@ namespace Skiff.Containerd.Cri;
 /// <param name="Handler">The runtime handler; empty: the node's default.</param>
 public sealed record SandboxRequest(string Name, string Namespace, string Uid, string Handler)
 {
-    /// <summary>The cgroup it goes under, in the form of the node's driver (<c>skiff.slice</c> or <c>/skiff</c>); empty: the runtime's own default.</summary>
+    /// <summary>
+    /// The cgroup it goes under, in the form of the node's driver (<c>skiff.slice</c> or <c>/skiff</c>); empty: the runtime's own default.
+    /// </summary>
     public string CgroupParent { get; init; } = "";
 
     /// <summary>Labels, by which a sandbox that an earlier run left behind can be found.</summary>

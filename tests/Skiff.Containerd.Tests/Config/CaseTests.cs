@@ -81,7 +81,8 @@ public sealed class CaseTests
         folder.Apply(Add(folder, example));
         foreach (var (file, content) in folder.Content)
         {
-            _ = folder.Put(file, Bytes(string.Join('\n', content.Split('\n').Where(l => !l.StartsWith("# skiff-operator:", StringComparison.Ordinal)))));
+            var lines = content.Split('\n').Where(l => !l.StartsWith("# skiff-operator:", StringComparison.Ordinal));
+            _ = folder.Put(file, Bytes(string.Join('\n', lines)));
         }
 
         folder.Apply(Remove(folder, example));

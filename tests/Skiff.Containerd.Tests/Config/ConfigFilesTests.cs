@@ -80,5 +80,6 @@ public sealed class ConfigFilesTests : IDisposable
     [InlineData("", "a", false)]
     public void patterns_match_as_in_go(string pattern, string name, bool matches) => Assert.Equal(matches, Glob.Matches(pattern, name));
 
-    private IEnumerable<string> Imports(Version version) => _folder.Files(version).Imports.Select(f => Path.GetRelativePath("/etc/containerd", f.Path));
+    private IEnumerable<string> Imports(Version version) =>
+        _folder.Files(version).Imports.Select(f => Path.GetRelativePath("/etc/containerd", f.Path));
 }

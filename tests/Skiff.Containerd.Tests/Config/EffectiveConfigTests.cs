@@ -40,15 +40,26 @@ public sealed class EffectiveConfigTests
     }
 
     [Fact]
-    public void a_handler_that_is_not_there_is_null() => Assert.Null(Parse("[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]").Find("skiff"));
+    public void a_handler_that_is_not_there_is_null() =>
+        Assert.Null(Parse("[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]").Find("skiff"));
 
     [Fact]
     public void a_default_runtime_table_of_1_x_wins_over_the_name()
     {
-        const string table = "[plugins.'io.containerd.grpc.v1.cri'.containerd]\ndefault_runtime_name = 'runc'\nruntimes.runc = { runtime_type = 'io.containerd.runc.v2', options.Root = '/a' }\n";
-        Assert.Equal("/a", Parse(table + "default_runtime = { runtime_type = '' }").DefaultOptions()["Root"].AsString);
-        Assert.Equal("/b", Parse(table + "default_runtime = { runtime_type = '/usr/bin/containerd-shim-runc-v2', options.Root = '/b' }").DefaultOptions()["Root"].AsString);
-        Assert.Empty(Parse(table + "default_runtime = { runtime_type = 'io.containerd.kata.v2', options.Root = '/b' }").DefaultOptions());
+        IReadOnlyDictionary<string, OptionValue> Options(string shim) => Parse($"""
+            [plugins.'io.containerd.grpc.v1.cri'.containerd]
+            default_runtime_name = 'runc'
+            [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]
+            runtime_type = 'io.containerd.runc.v2'
+            options.Root = '/a'
+            [plugins.'io.containerd.grpc.v1.cri'.containerd.default_runtime]
+            runtime_type = '{shim}'
+            options.Root = '/b'
+            """).DefaultOptions();
+
+        Assert.Equal("/a", Options("")["Root"].AsString);
+        Assert.Equal("/b", Options("/usr/bin/containerd-shim-runc-v2")["Root"].AsString);
+        Assert.Empty(Options("io.containerd.kata.v2"));
     }
 
     [Fact]

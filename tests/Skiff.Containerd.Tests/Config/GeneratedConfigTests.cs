@@ -123,15 +123,21 @@ public sealed class GeneratedConfigTests
             edited++;
             var after = Assert.Single(plan.Changes).After!;
             var back = Assert.Single(RuntimeRegistration.Remove(Files(after), Case.Handler, Case.Shim).Changes!).After!;
-            Assert.True(back.AsSpan().SequenceEqual(damaged), $"seed {seed}, number {i}:\n{Encoding.UTF8.GetString(damaged)}\nbecame\n{Encoding.UTF8.GetString(back)}");
+            var id = $"seed {seed}, number {i}:\n{Encoding.UTF8.GetString(damaged)}\nbecame\n{Encoding.UTF8.GetString(back)}";
+            Assert.True(back.AsSpan().SequenceEqual(damaged), id);
         }
 
         Assert.InRange(edited, 1, Count - 1);
     }
 
     /// <summary>Whether a table may begin before this line: at the end, or where one does, unless it is text in a value.</summary>
-    private static bool IsPlace(List<string> lines, int n) => n == lines.Count || (lines[n].TrimEnd('\r') is var line && line != "[x]"
-        && (line.TrimStart().StartsWith('[') || (line.StartsWith("# skiff-operator", StringComparison.Ordinal) && (n == 0 || !lines[n - 1].Contains("'''", StringComparison.Ordinal)))));
+    private static bool IsPlace(List<string> lines, int n)
+    {
+        var line = n == lines.Count ? "" : lines[n].TrimEnd('\r');
+        var isMarker = line.StartsWith("# skiff-operator", StringComparison.Ordinal);
+        var isText = line == "[x]" || (isMarker && n > 0 && lines[n - 1].Contains("'''", StringComparison.Ordinal));
+        return n == lines.Count || (!isText && (isMarker || line.TrimStart().StartsWith('[')));
+    }
 
     private static ConfigFiles Files(byte[] main) => new(new ConfigFile(Path, main));
 
@@ -230,7 +236,8 @@ public sealed class GeneratedConfigTests
         var text = new StringBuilder();
         foreach (var part in parts)
         {
-            _ = text.Append(random.Next(4) switch { 0 => "\n", 1 => "  # a comment: [not.a.table]\n", 2 => "\t", _ => "" }).Append(part).Append(random.Next(4) == 0 ? " # here\n" : "\n");
+            _ = text.Append(random.Next(4) switch { 0 => "\n", 1 => "  # a comment: [not.a.table]\n", 2 => "\t", _ => "" })
+                .Append(part).Append(random.Next(4) == 0 ? " # here\n" : "\n");
         }
 
         var result = text.Append(random.Next(4) switch { 0 => "\n\n", 1 => "# the end\n", 2 => "  ", _ => "" }).ToString();
@@ -239,12 +246,16 @@ public sealed class GeneratedConfigTests
         return (version.Major == 1 && random.Next(5) == 0 ? "\uFEFF" + result : result, version);
     }
 
-    private static string Quote(Random random, params IEnumerable<string> path) => string.Join(random.Next(3) == 0 ? " . " : ".", path.Select(p => random.Next(3) switch
+    private static string Quote(Random random, params IEnumerable<string> path)
     {
-        0 => $"'{p}'",
-        1 => $"\"{p}\"",
-        _ => p.Contains('.', StringComparison.Ordinal) ? $"\"{p}\"" : p,
-    }));
+        var parts = path.Select(p => random.Next(3) switch
+        {
+            0 => $"'{p}'",
+            1 => $"\"{p}\"",
+            _ => p.Contains('.', StringComparison.Ordinal) ? $"\"{p}\"" : p,
+        });
+        return string.Join(random.Next(3) == 0 ? " . " : ".", parts);
+    }
 }
 
 internal static class Shuffling

@@ -5,6 +5,8 @@ namespace Skiff.Containerd.Tests.Config;
 
 public sealed class HostileInputTests
 {
+    private const string Ours = "plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.skiff";
+
     private static readonly Version _version = new(2, 1, 9);
 
     /// <summary>What a file of the largest size may be made of, and whether that is TOML at all.</summary>
@@ -21,7 +23,7 @@ public sealed class HostileInputTests
         { "one key", "a", ".a", " = 1\n", false },
         { "one header", "[a", ".a", "]\n", false },
         { "markers", "version = 3\n", "# skiff-operator: begin runtime skiff\n", "", true },
-        { "keys of the runtime", "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.skiff]\nruntime_type = \"/opt/skiff/bin/containerd-shim-skiff-v1\"\n", "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.skiff.NUMBER]\n", "", true },
+        { "tables of ours", $"version = 3\n[{Ours}]\nruntime_type = \"{Case.Shim}\"\n", $"[{Ours}.NUMBER]\n", "", true },
         { "nothing but garbage", "", "]\n", "", false },
         { "open strings", "", "\"", "", false },
     };
@@ -111,7 +113,8 @@ public sealed class HostileInputTests
     {
         using var folder = new ConfigFolder();
         var table = new RuntimeTable(handler, shim) { PodAnnotations = [annotation] };
-        Assert.Contains(named, RuntimeRegistration.Add(folder.Files(_version), table, _version, EffectiveConfig.Parse("").Config!).Problem, StringComparison.Ordinal);
+        var plan = RuntimeRegistration.Add(folder.Files(_version), table, _version, EffectiveConfig.Parse("").Config!);
+        Assert.Contains(named, plan.Problem, StringComparison.Ordinal);
     }
 
     private static string Problem(ConfigFolder folder)

@@ -55,7 +55,8 @@ public sealed class RealContainerdTests
         var before = await containerd.DumpAsync(folder);
         foreach (var handler in (string[])["skiff", "skiff-canary"])
         {
-            folder.Apply(RuntimeRegistration.Add(Files(folder, containerd), Case.Table with { Handler = handler }, containerd.Release, await containerd.DumpAsync(folder)), "");
+            var table = Case.Table with { Handler = handler };
+            folder.Apply(RuntimeRegistration.Add(Files(folder, containerd), table, containerd.Release, await containerd.DumpAsync(folder)), "");
         }
 
         var both = await containerd.DumpAsync(folder);

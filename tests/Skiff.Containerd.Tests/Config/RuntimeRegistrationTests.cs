@@ -167,8 +167,10 @@ public sealed class RuntimeRegistrationTests : IDisposable
     public void what_the_user_sets_comes_before_what_the_default_runtime_has()
     {
         _ = _folder.Put("config.toml", "version = 3\n"u8);
-        Add(_v21, Case.Table with { Options = new Dictionary<string, OptionValue> { ["SystemdCgroup"] = true, ["Root"] = "/r", ["IoUid"] = 7 } });
-        Assert.Contains("options]\n    IoUid = 7\n    Root = \"/r\"\n    SystemdCgroup = true\n", _folder.Content["config.toml"], StringComparison.Ordinal);
+        var options = new Dictionary<string, OptionValue> { ["SystemdCgroup"] = true, ["Root"] = "/r", ["IoUid"] = 7 };
+        Add(_v21, Case.Table with { Options = options });
+        Assert.Contains(
+            "options]\n    IoUid = 7\n    Root = \"/r\"\n    SystemdCgroup = true\n", _folder.Content["config.toml"], StringComparison.Ordinal);
     }
 
     [Theory]
