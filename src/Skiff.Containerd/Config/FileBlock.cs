@@ -85,7 +85,7 @@ internal static class FileBlock
         text = text[..begin.Start] + (version is null ? "" : text[version.Start..document.NextLine(version.End)]) + text[end.End..];
         if (begin.Words.Contains(AddedNewLine) && isLast && version is null)
         {
-            text = text[..^document.NewLine.Length];
+            text = text[..^(text.EndsWith("\r\n", StringComparison.Ordinal) ? 2 : 1)];
         }
 
         return (begin.Words.Contains(CreatedFile) && string.IsNullOrWhiteSpace(text) ? null : text, meaning);

@@ -348,10 +348,8 @@ public static partial class RuntimeRegistration
     /// The runtimes that 1.x has without any file. It reads a file's table of runtimes in place of its own, not over it: with ours alone
     /// in the file there would be no runc any more, and with it no CRI.
     /// </summary>
-    private static List<KeyValuePair<string, TomlTable>> BuiltIn(TomlDocument? document, string plugin, string handler, EffectiveConfig effective)
-    {
-        return [.. effective.Runtimes.Where(r => r.Key != handler && document?.Root.At([.. CriPlugin.Runtimes(plugin), r.Key]) is null)];
-    }
+    private static List<KeyValuePair<string, TomlTable>> BuiltIn(TomlDocument? document, string plugin, string handler, EffectiveConfig effective) =>
+        document?.Root.At(CriPlugin.Runtimes(plugin)) is TomlTable known && known.Entries.Any() ? [] : [.. effective.Runtimes.Where(r => r.Key != handler)];
 
     [GeneratedRegex("^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", RegexOptions.CultureInvariant)]
     private static partial Regex HandlerPattern();

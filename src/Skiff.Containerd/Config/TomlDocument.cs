@@ -201,7 +201,7 @@ internal sealed class TomlDocument
             case null when table is TableArraySyntax:
                 parent.Set(path[^1], new List<object> { content });
                 break;
-            case List<object> many when table is TableArraySyntax && many.All(v => v is TomlTable { Source: TomlTable.Origin.Header }):
+            case List<object> and [TomlTable { Source: TomlTable.Origin.Header }, ..] many when table is TableArraySyntax:
                 many.Add(content);
                 break;
             case null:
