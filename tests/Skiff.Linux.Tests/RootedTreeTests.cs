@@ -159,6 +159,6 @@ public sealed class RootedTreeTests : IDisposable
             _ = await other.Exit;
         }
 
-        Assert.Contains("namespaces", Assert.Throws<LinuxException>(() => Reaper.Shared.Spawn(new SpawnRequest { Path = "/bin/true", Arguments = ["true"], NamespacesOf = other.Pid })).Message, StringComparison.Ordinal);
+        Assert.Contains($"/proc/{other.Pid}/ns", Assert.Throws<LinuxException>(() => Reaper.Shared.Spawn(new SpawnRequest { Path = "/bin/true", Arguments = ["true"], NamespacesOf = other.Pid })).Message, StringComparison.Ordinal);
     }
 }

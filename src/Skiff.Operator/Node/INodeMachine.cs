@@ -20,7 +20,8 @@ internal sealed record ContainerdProcess(ProcessIdentity Identity, DateTimeOffse
 /// <summary>A shim daemon of ours.</summary>
 /// <param name="Pid">Its process id, as we see it.</param>
 /// <param name="Bundle">The bundle it was started from.</param>
-internal sealed record RunningShim(int Pid, string Bundle);
+/// <param name="IsBusy">Whether a process of a container runs under it. One that is about to begin or to end has none.</param>
+internal sealed record RunningShim(int Pid, string Bundle, bool IsBusy);
 
 /// <summary>The machine that an installer works on, from wherever we run.</summary>
 internal interface INodeMachine

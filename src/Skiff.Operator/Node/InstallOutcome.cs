@@ -48,7 +48,7 @@ internal sealed record InstallOutcome(InstallResult Result, string Message)
     /// <summary>What containerd and systemd said when containerd did not come up: the last lines, at most 4 KiB; else null.</summary>
     public string? ContainerdSaid { get; init; }
 
-    /// <summary>How many containers' shims run (for <see cref="InstallResult.InUse"/>).</summary>
+    /// <summary>How many shims have containers (for <see cref="InstallResult.InUse"/>).</summary>
     public int RunningShims { get; init; }
 
     /// <summary>What a person should know although it is no failure, such as a self-test that could not be made.</summary>

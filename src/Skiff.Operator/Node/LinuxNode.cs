@@ -150,21 +150,33 @@ internal sealed class LinuxNode : INodeMachine, IDisposable
     /// <inheritdoc/>
     public IReadOnlyList<RunningShim> RunningShims()
     {
-        List<RunningShim> shims = [];
+        List<(int Pid, string Bundle)> shims = [];
+        HashSet<int> parents = [];
         var here = LinkOf($"/proc/{_namespacesOf?.ToString(CultureInfo.InvariantCulture) ?? "self"}/ns/mnt");
         foreach (var folder in Directory.EnumerateDirectories("/proc"))
         {
-            // Shims live where containerd does. A container may have any path for its own programs, so those do not count.
-            if (int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out var pid)
-                && LinkOf($"{folder}/exe") is { } program
-                && program.StartsWith(NodePaths.Versions + "/", StringComparison.Ordinal)
-                && LinkOf($"{folder}/ns/mnt") == here)
+            if (!int.TryParse(Path.GetFileName(folder), NumberStyles.None, CultureInfo.InvariantCulture, out var pid))
             {
-                shims.Add(new RunningShim(pid, program[(NodePaths.Versions.Length + 1)..].Split('/')[0]));
+                continue;
+            }
+
+            // Shims live where containerd does. A container may have any path for its own programs, so those do not count.
+            if (LinkOf($"{folder}/exe") is { } program && program.StartsWith(NodePaths.Versions + "/", StringComparison.Ordinal) && LinkOf($"{folder}/ns/mnt") == here)
+            {
+                shims.Add((pid, program[(NodePaths.Versions.Length + 1)..].Split('/')[0]));
+            }
+
+            try
+            {
+                _ = parents.Add(ProcFile.ParentOf(Encoding.UTF8.GetString(ReadProc($"{folder}/stat"))));
+            }
+            catch (IOException)
+            {
+                // It has ended.
             }
         }
 
-        return shims;
+        return [.. shims.Select(s => new RunningShim(s.Pid, s.Bundle, parents.Contains(s.Pid)))];
     }
 
     /// <inheritdoc/>

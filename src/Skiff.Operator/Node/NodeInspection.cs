@@ -19,7 +19,7 @@ internal sealed class NodeInspection(INodeMachine machine, string? configPath)
         {
             Bundle = current,
             OldBundles = [.. bundles.All.Where(b => b != current)],
-            RunningShims = machine.RunningShims().Count,
+            RunningShims = machine.RunningShims().Count(s => s.IsBusy),
         };
         var (entry, problem) = new Journal(machine.Files).Load();
         if (entry is null)

@@ -261,9 +261,11 @@ internal sealed partial class NodeOperation
         Save(_entry with { Change = null });
     }
 
+    /// <summary>Removes the bundles that no new pod gets and no shim is from.</summary>
     private void RemoveUnusedBundles()
     {
-        HashSet<string> keep = [.. machine.RunningShims().Select(s => s.Bundle)];
+        // With a handler, a shim without processes may be about to start some. Without one it is what a killed self-test left.
+        HashSet<string> keep = [.. machine.RunningShims().Where(s => s.IsBusy || _entry.Handlers.Count > 0).Select(s => s.Bundle)];
         if (_bundles.Current is { } current)
         {
             _ = keep.Add(current);

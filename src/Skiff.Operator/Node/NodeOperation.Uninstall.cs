@@ -42,7 +42,7 @@ internal sealed partial class NodeOperation
             return Outcome(InstallResult.Done, "NotInstalled", $"the runtime {handler} is not installed; there was nothing to do");
         }
 
-        var shims = machine.RunningShims().Count;
+        var shims = machine.RunningShims().Count(s => s.IsBusy);
         if (_entry.Change is null && shims > 0 && !request.Force)
         {
             return InUse(shims, "Nothing was changed");
@@ -82,7 +82,7 @@ internal sealed partial class NodeOperation
         }
 
         // A pod may have come between the look at the shims and the handler's end.
-        shims = machine.RunningShims().Count;
+        shims = machine.RunningShims().Count(s => s.IsBusy);
         if (shims > 0 && !request.Force)
         {
             return InUse(shims, $"The handler {handler} is out of containerd; the files stay until then");

@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using Skiff.Containerd.Config;
+using Skiff.Linux;
 using Skiff.Linux.Processes;
 
 namespace Skiff.Operator.Node;
@@ -186,7 +187,10 @@ internal sealed partial class NodeOperation(
 
         Save(_entry with
         {
-            Change = new NodeChange(kind, handler, ChangeStep.Binaries, _containerd!.Service) { BundleBefore = _bundles.Current },
+            Change = new NodeChange(kind, handler, kind == ChangeKind.Install ? ChangeStep.Binaries : ChangeStep.Configuration, _containerd!.Service)
+            {
+                BundleBefore = _bundles.Current,
+            },
         });
     }
 
@@ -326,10 +330,21 @@ internal sealed partial class NodeOperation(
 
     private async Task<ChangeFailure> RestartFailureAsync(string message)
     {
-        var unit = Change.Containerd.Unit!;
-        var log = await machine.RunAsync("journalctl", ["-u", unit, "-n", "20", "--no-pager", "-o", "cat"], _queryLimit, cancellation).ConfigureAwait(false);
-        var text = log.Exit.Success ? log.OutputText : (await SystemctlAsync(["status", "--no-pager", "-n", "20", unit], _queryLimit).ConfigureAwait(false)).OutputText;
-        return new ChangeFailure("RestartFailed", message, text.Length > SaidLimit ? text[^SaidLimit..] : text);
+        string said;
+        try
+        {
+            var log = await machine.RunAsync(
+                "journalctl", ["-u", Change.Containerd.Unit!, "-n", "20", "--no-pager", "-o", "cat"], _queryLimit, cancellation).ConfigureAwait(false);
+            said = log.Exit.Success && log.OutputText.Length > 0
+                ? log.OutputText
+                : (await SystemctlAsync(["status", "--no-pager", "-n", "20", Change.Containerd.Unit!], _queryLimit).ConfigureAwait(false)).OutputText;
+        }
+        catch (LinuxException e)
+        {
+            said = e.Message;
+        }
+
+        return new ChangeFailure("RestartFailed", message, said.Length > SaidLimit ? said[^SaidLimit..] : said);
     }
 
     /// <summary>Waits until the running containerd has the handler, or has it no longer.</summary>
@@ -358,8 +373,8 @@ internal sealed partial class NodeOperation(
         }
     }
 
-    private async Task<CommandResult> SystemctlAsync(IReadOnlyList<string> arguments, TimeSpan limit) =>
-        await machine.RunAsync("systemctl", arguments, limit, cancellation).ConfigureAwait(false);
+    private Task<CommandResult> SystemctlAsync(IReadOnlyList<string> arguments, TimeSpan limit) =>
+        machine.RunAsync("systemctl", arguments, limit, cancellation);
 
     /// <summary>Notes that the running containerd has read the files as they are.</summary>
     private void RecordRunning(string dump)

@@ -28,7 +28,7 @@ internal sealed record NodeStatus(string Handler)
     /// <summary>containerd's systemd unit; null when it was not found.</summary>
     public string? Unit { get; init; }
 
-    /// <summary>How many shims of ours run.</summary>
+    /// <summary>How many shims of ours have containers.</summary>
     public int RunningShims { get; init; }
 
     /// <summary>An install or uninstall that was begun and not ended, with the step it was in; null when there is none.</summary>

@@ -8,6 +8,9 @@ internal static class ProcFile
     // USER_HZ, which proc(5) counts in; 100 on x86-64 and arm64.
     private const double TicksPerSecond = 100;
 
+    // What proc_pid_stat(5) numbers the first of Fields.
+    private const int FirstField = 3;
+
     /// <summary>The configuration file that a command line of containerd names, or the default.</summary>
     /// <param name="words">The command line.</param>
     /// <param name="workingDirectory">What a relative path is relative to.</param>
@@ -53,12 +56,13 @@ internal static class ProcFile
     /// <param name="uptime"><c>/proc/uptime</c>.</param>
     public static (long Ticks, TimeSpan Age) StartOf(string stat, string uptime)
     {
-        // The second field is the name in parentheses, which may hold anything; the start time is the 22nd.
-        var fields = stat[(stat.LastIndexOf(')') + 1)..].Split(' ', StringSplitOptions.RemoveEmptyEntries);
-        var ticks = long.Parse(fields[19], CultureInfo.InvariantCulture);
+        var ticks = long.Parse(Fields(stat)[22 - FirstField], CultureInfo.InvariantCulture);
         var up = double.Parse(uptime.Split(' ')[0], CultureInfo.InvariantCulture);
         return (ticks, TimeSpan.FromSeconds(Math.Max(0, up - (ticks / TicksPerSecond))));
     }
+
+    /// <summary>A process's parent, from its <c>/proc/PID/stat</c>.</summary>
+    public static int ParentOf(string stat) => int.Parse(Fields(stat)[4 - FirstField], CultureInfo.InvariantCulture);
 
     /// <summary>The process's number in the PID namespace it lives in, from its <c>/proc/PID/status</c>.</summary>
     public static int? InnermostPid(string status)
@@ -73,4 +77,7 @@ internal static class ProcFile
 
         return null;
     }
+
+    /// <summary>The fields of a stat file after the second, which is the name in parentheses and may hold anything.</summary>
+    private static string[] Fields(string stat) => stat[(stat.LastIndexOf(')') + 1)..].Split(' ', StringSplitOptions.RemoveEmptyEntries);
 }

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Skiff.Linux.Processes;
 using Skiff.Testing;
 
@@ -91,12 +90,16 @@ public sealed class MachineTests
         await using var machine = await Machine.BootAsync(ContainerdVersion.Named(version));
         var configuration = await machine.ConfigurationAsync();
         var files = machine.LayerFiles();
-        var watch = Stopwatch.StartNew();
-        Demand(await machine.OperatorAsync("install"));
-        var length = watch.Elapsed.TotalSeconds;
-        Demand(await machine.OperatorAsync("uninstall"));
         List<string> ends = [];
+        Dictionary<string, double> lengths = [];
         foreach (var word in (string[])["install", "uninstall"])
+        {
+            var start = TimeProvider.System.GetTimestamp();
+            Demand(await machine.OperatorAsync(word));
+            lengths[word] = TimeProvider.System.GetElapsedTime(start).TotalSeconds;
+        }
+
+        foreach (var (word, length) in lengths)
         {
             for (var i = 0; i < Kills; i++)
             {
@@ -107,6 +110,11 @@ public sealed class MachineTests
 
             foreach (var step in (string[])["Binaries", "Configuration", "Validate", "Restart", "Verify", "CleanUp"])
             {
+                if (word == "uninstall" && step == "Binaries")
+                {
+                    continue; // it begins with the configuration
+                }
+
                 await PrepareAsync(word);
                 ends.Add($"{word} in {step}: {(await machine.KillOperatorInAsync(step, word)).Exit.ShellCode}");
                 await CheckAsync(word);
@@ -115,8 +123,8 @@ public sealed class MachineTests
 
         // Some are over before they are killed; most are not.
         var killed = ends.Count(e => e.EndsWith(": 137", StringComparison.Ordinal));
-        TestContext.Current.TestOutputHelper?.WriteLine($"one install takes {length:0.0} s; {killed} of {ends.Count} were killed: {string.Join(", ", ends)}");
-        Assert.True(killed >= 20, string.Join(", ", ends));
+        TestContext.Current.TestOutputHelper?.WriteLine($"{string.Join(", ", lengths.Select(l => $"{l.Key} {l.Value:0.0} s"))}; {killed} of {ends.Count} were killed: {string.Join(", ", ends)}");
+        Assert.True(killed >= 15, string.Join(", ", ends));
 
         async Task PrepareAsync(string word)
         {

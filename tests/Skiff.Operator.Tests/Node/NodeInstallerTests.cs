@@ -70,7 +70,7 @@ public sealed class NodeInstallerTests : IDisposable
     public async Task a_new_bundle_needs_no_restart_and_the_old_one_stays_while_a_shim_uses_it()
     {
         var old = (await InstallAsync()).Bundle!;
-        _machine.Shims.Add(new RunningShim(7, old));
+        _machine.Shims.Add(new RunningShim(7, old, IsBusy: false));
         using var bundle = new FakeBundle("two");
         var outcome = await InstallAsync(Request with { BundleFolder = bundle.Folder });
         Assert.True(outcome is { Result: InstallResult.Done, Changed: true, Restarts: 0 }, outcome.ToString());
@@ -142,7 +142,7 @@ public sealed class NodeInstallerTests : IDisposable
     public async Task an_uninstall_is_held_back_while_shims_run_unless_forced()
     {
         var bundle = (await InstallAsync()).Bundle!;
-        _machine.Shims.Add(new RunningShim(7, bundle));
+        _machine.Shims.Add(new RunningShim(7, bundle, IsBusy: true));
         var before = _machine.Everything;
         var held = await UninstallAsync();
         Assert.True(held is { Result: InstallResult.InUse, RunningShims: 1, Changed: false, Restarts: 0 }, held.ToString());
@@ -160,7 +160,7 @@ public sealed class NodeInstallerTests : IDisposable
         {
             if (point == "restarted")
             {
-                _machine.Shims.Add(new RunningShim(7, bundle));
+                _machine.Shims.Add(new RunningShim(7, bundle, IsBusy: true));
             }
         });
         Assert.True(held is { Result: InstallResult.InUse, RunningShims: 1 }, held.ToString());

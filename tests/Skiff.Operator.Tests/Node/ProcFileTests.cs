@@ -26,6 +26,7 @@ public sealed class ProcFileTests
     {
         var stat = "7 (a ) b) S " + string.Join(' ', Enumerable.Range(4, 18)) + " 12345 99";
         Assert.Equal((12345L, TimeSpan.FromSeconds(76.55)), ProcFile.StartOf(stat, "200.00 300.00\n"));
+        Assert.Equal(4, ProcFile.ParentOf(stat));
         Assert.Equal(TimeSpan.Zero, ProcFile.StartOf(stat, "100.00 1.00\n").Age);
     }
 
