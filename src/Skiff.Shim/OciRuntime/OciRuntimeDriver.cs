@@ -162,7 +162,7 @@ internal sealed class OciRuntimeDriver
         }
 
         var log = Path.Combine(work, "dump.log");
-        return File.Exists(log) ? $"{problem}; criu's log is {log}" : problem;
+        return File.Exists(log) && !problem.Contains(log, StringComparison.Ordinal) ? $"{problem}; criu's log is {log}" : problem;
     }
 
     /// <summary>Why no container can be checkpointed or restored, or null.</summary>
