@@ -112,7 +112,10 @@ public sealed class ApiTests(ClusterOn16 cluster)
 
     private static JsonObject Shim(string name, string spec) => new()
     {
-        ["apiVersion"] = "runtime.skiff.dev/v1alpha1", ["kind"] = "Shim", ["metadata"] = new JsonObject { ["name"] = name }, ["spec"] = JsonNode.Parse(spec),
+        ["apiVersion"] = "runtime.skiff.dev/v1alpha1",
+        ["kind"] = "Shim",
+        ["metadata"] = new JsonObject { ["name"] = name },
+        ["spec"] = JsonNode.Parse(spec),
     };
 
     private static JsonObject Installation(string name, string node, string metadata = "{}") => new()
@@ -125,7 +128,10 @@ public sealed class ApiTests(ClusterOn16 cluster)
 
     private static JsonObject Node(string name, string metadata, string spec = "{}") => new()
     {
-        ["apiVersion"] = "v1", ["kind"] = "Node", ["metadata"] = Named(name, metadata), ["spec"] = JsonNode.Parse(spec),
+        ["apiVersion"] = "v1",
+        ["kind"] = "Node",
+        ["metadata"] = Named(name, metadata),
+        ["spec"] = JsonNode.Parse(spec),
     };
 
     private static JsonObject Named(string name, string metadata)

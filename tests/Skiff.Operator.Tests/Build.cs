@@ -13,7 +13,12 @@ internal static class Build
     {
         Metadata = new ObjectMeta
         {
-            Name = name, Uid = "shim-" + name, Generation = generation, ResourceVersion = "1", CreationTimestamp = Now.AddDays(-1), Finalizers = [Operator.Api.Shim.Finalizer],
+            Name = name,
+            Uid = "shim-" + name,
+            Generation = generation,
+            ResourceVersion = "1",
+            CreationTimestamp = Now.AddDays(-1),
+            Finalizers = [Operator.Api.Shim.Finalizer],
         },
         Spec = new ShimSpec(),
     };

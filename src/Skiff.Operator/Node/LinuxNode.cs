@@ -1,7 +1,7 @@
+using System.Buffers.Binary;
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Net.Sockets;
-using System.Buffers.Binary;
 using System.Text;
 using Skiff.Containerd.Cri;
 using Skiff.Linux;

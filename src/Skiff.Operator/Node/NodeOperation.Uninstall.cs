@@ -137,7 +137,8 @@ internal sealed partial class NodeOperation
         Outcome(
             InstallResult.InUse, "InUse",
             $"{shims} pod{(shims == 1 ? "" : "s")} on this node run{(shims == 1 ? "s" : "")} under our shim. {state}. Delete the pods, or use --force: containerd "
-            + "cannot manage them any more then") with { RunningShims = shims };
+            + "cannot manage them any more then") with
+        { RunningShims = shims };
 
     /// <summary>Removes what is only there for this handler, and with the last one everything.</summary>
     private void RemoveFiles(ContainerdConfig config)

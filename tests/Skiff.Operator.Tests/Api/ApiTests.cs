@@ -53,7 +53,9 @@ public sealed class ApiTests
     {
         static RuntimeClass Of(string quantity) => new()
         {
-            Metadata = new Kubernetes.ObjectMeta(), Handler = "h", Overhead = new Overhead { PodFixed = new Dictionary<string, string> { ["memory"] = quantity } },
+            Metadata = new Kubernetes.ObjectMeta(),
+            Handler = "h",
+            Overhead = new Overhead { PodFixed = new Dictionary<string, string> { ["memory"] = quantity } },
         };
         Assert.Equal(same, Of(a).Equivalent(Of(b)));
     }

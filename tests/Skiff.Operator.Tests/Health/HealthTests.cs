@@ -33,7 +33,12 @@ public sealed class HealthTests : IAsyncLifetime
         var agent = new Controller<string>("agent", _queue, _stuck, NullLogger.Instance, _time);
         _state = new OperatorState
         {
-            Version = "1.2.3", Agent = agent, HasSynced = () => _synced, Cluster = () => null, Leads = () => false, Events = _events,
+            Version = "1.2.3",
+            Agent = agent,
+            HasSynced = () => _synced,
+            Cluster = () => null,
+            Leads = () => false,
+            Events = _events,
         };
     }
 
