@@ -9,7 +9,7 @@ public sealed class MachineTests
     private const string Hello =
         "ctr run --rm --runtime /opt/skiff/current/bin/containerd-shim-skiff-v1 skiff.test/guests:1 hello-$RANDOM /hello.wasm";
 
-    private const int Kills = 12;
+    private const int Kills = 4;
 
     [Theory]
     [InlineData("1.6")]
@@ -124,7 +124,7 @@ public sealed class MachineTests
         // Some are over before they are killed; most are not.
         var killed = ends.Count(e => e.EndsWith(": 137", StringComparison.Ordinal));
         TestContext.Current.TestOutputHelper?.WriteLine($"{string.Join(", ", lengths.Select(l => $"{l.Key} {l.Value:0.0} s"))}; {killed} of {ends.Count} were killed: {string.Join(", ", ends)}");
-        Assert.True(killed >= 15, string.Join(", ", ends));
+        Assert.True(killed >= 10, string.Join(", ", ends));
 
         async Task PrepareAsync(string word)
         {
