@@ -59,4 +59,8 @@ internal interface INodeMachine
 
     /// <summary>Removes the sandboxes that <see cref="TrySandboxAsync"/> left when its process was killed; they count as running shims.</summary>
     public Task RemoveTestSandboxesAsync(CancellationToken cancellation);
+
+    /// <summary>Removes the sandboxes of a handler whose pods have ended. containerd 2 cannot say anything about them once the handler is gone.</summary>
+    /// <returns>Why one could not be removed; null when none is left.</returns>
+    public Task<string?> RemoveDeadSandboxesAsync(string handler, CancellationToken cancellation);
 }

@@ -216,6 +216,18 @@ internal sealed class LinuxNode : INodeMachine, IDisposable
     }
 
     /// <inheritdoc/>
+    public async Task<string?> RemoveDeadSandboxesAsync(string handler, CancellationToken cancellation)
+    {
+        var (sandboxes, failure) = await _client.ListPodSandboxesAsync(new Dictionary<string, string>(), cancellation).ConfigureAwait(false);
+        foreach (var sandbox in sandboxes?.Where(s => s.Handler == handler && !s.Ready) ?? [])
+        {
+            failure ??= await _client.RemovePodSandboxAsync(sandbox.Id, cancellation).ConfigureAwait(false);
+        }
+
+        return failure?.Message;
+    }
+
+    /// <inheritdoc/>
     public void Dispose() => _client.Dispose();
 
     private static int PeerOf(Socket socket)

@@ -50,6 +50,13 @@ internal sealed partial class NodeOperation
 
         if (_entry.Change is not { Step: ChangeStep.CleanUp })
         {
+            // The kubelet removes the sandbox of a pod a minute after its end. Without its handler containerd 2 fails for such a sandbox, and
+            // with that every look of the kubelet at its pods, so they go first.
+            if (await machine.RemoveDeadSandboxesAsync(handler, cancellation).ConfigureAwait(false) is { } left && !request.Force)
+            {
+                return await GiveUpAsync("SandboxesLeft", $"a sandbox of a pod that has ended cannot be removed: {left}").ConfigureAwait(false);
+            }
+
             var loaded = Loaded(config);
             Begin(ChangeKind.Uninstall, config, loaded);
             var pending = false;

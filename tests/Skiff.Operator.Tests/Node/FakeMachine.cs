@@ -129,6 +129,8 @@ internal sealed class FakeMachine : INodeMachine, IDisposable
 
     public Task RemoveTestSandboxesAsync(CancellationToken cancellation) => Task.CompletedTask;
 
+    public Task<string?> RemoveDeadSandboxesAsync(string handler, CancellationToken cancellation) => Task.FromResult<string?>(null);
+
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     private CommandResult DumpMain()
