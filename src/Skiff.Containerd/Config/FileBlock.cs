@@ -84,7 +84,7 @@ internal static class FileBlock
 
         var isLast = end.End == text.Length;
         text = text[..begin.Start] + (version is null ? "" : text[version.Start..document.NextLine(version.End)]) + text[end.End..];
-        if (begin.Words.Contains(AddedNewLine) && isLast && version is null)
+        if (begin.Words.Contains(AddedNewLine) && isLast && version is null && text.EndsWith('\n'))
         {
             text = text[..^(text.EndsWith("\r\n", StringComparison.Ordinal) ? 2 : 1)];
         }

@@ -38,7 +38,10 @@ internal readonly record struct TomlComment(string Text, int Start);
 /// </summary>
 internal sealed class TomlDocument
 {
-    /// <summary>The most parts of a key, and the most levels of a value: far beyond any configuration, far below what a stack holds.</summary>
+    /// <summary>The most parts of a key, with those of its table: far beyond any configuration, far below what a stack holds.</summary>
+    private const int KeyLimit = 128;
+
+    /// <summary>The most levels of a value: Tomlyn's own limit.</summary>
     private const int DepthLimit = 64;
 
     private const int MessageLimit = 300;
@@ -167,9 +170,9 @@ internal sealed class TomlDocument
     private void ReadTable(TableSyntaxBase table)
     {
         var path = PathOf(table.Name!);
-        if (path.Length > DepthLimit)
+        if (path.Length > KeyLimit)
         {
-            Fail(table, path, $"has more than {DepthLimit} parts");
+            Fail(table, path, $"has more than {KeyLimit} parts");
             return;
         }
 
@@ -226,9 +229,9 @@ internal sealed class TomlDocument
     {
         var path = PathOf(entry.Key!);
         string[] full = [.. prefix, .. path];
-        if (full.Length > 2 * DepthLimit)
+        if (full.Length > KeyLimit)
         {
-            Fail(entry, full, $"has more than {DepthLimit} parts");
+            Fail(entry, full, $"has more than {KeyLimit} parts");
             return;
         }
 

@@ -184,6 +184,17 @@ public sealed class RuntimeRegistrationTests : IDisposable
         Assert.Equal(["config.toml"], _folder.Content.Keys);
     }
 
+    [Theory]
+    [InlineData("# skiff-operator: begin file sum=e3b0c44298fc1c14 added-newline\n# skiff-operator: end file\n", "")]
+    [InlineData("# skiff-operator: end file\nversion = 3\n# skiff-operator: begin file created-file\n", "version = 3\n")]
+    [InlineData("# skiff-operator: end runtime skiff\n# skiff-operator: begin runtime skiff inline\n", "")]
+    public void markers_without_what_they_speak_of_just_go(string text, string rest)
+    {
+        _ = _folder.Put("config.toml", Encoding.UTF8.GetBytes(text));
+        Remove(_v21);
+        Assert.Equal(rest, _folder.Content["config.toml"]);
+    }
+
     [Fact]
     public void a_handler_that_containerd_has_of_its_own_is_refused() =>
         Assert.Equal(
