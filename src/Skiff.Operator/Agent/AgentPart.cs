@@ -102,10 +102,12 @@ internal sealed class AgentPart : IDisposable
         });
         _caches.Pods.OnChange(change =>
         {
-            if (change.Current.Spec?.RuntimeClassName is { Length: > 0 } && (change.Kind == ChangeKind.Deleted || change.Before?.Lives != change.Current.Lives)
-                && _caches.Installations.List().Any(i => i.Phase == Phase.InUse))
+            if (change.Current.Spec?.RuntimeClassName is { Length: > 0 } && (change.Kind == ChangeKind.Deleted || change.Before?.Lives != change.Current.Lives))
             {
-                AddAll([]);
+                foreach (var name in _reconciler.Leaving)
+                {
+                    _queue.Add(name);
+                }
             }
         });
     }

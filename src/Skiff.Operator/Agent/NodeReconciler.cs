@@ -36,6 +36,7 @@ internal sealed partial class NodeReconciler(
     private static readonly TimeSpan _pending = TimeSpan.FromMinutes(1);
 
     private readonly ConcurrentDictionary<string, string?> _labels = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, bool> _leaving = new(StringComparer.Ordinal);
     private readonly Dictionary<string, (long? Generation, string? Uid, long At)> _proved = new(StringComparer.Ordinal); // of the one loop
 
     private string Manager => $"skiff-agent-{ShimInstallation.LabelValueOf(nodeName)}";
@@ -56,7 +57,15 @@ internal sealed partial class NodeReconciler(
         }
 
         var shim = caches.Shims.Get(ObjectKey.Cluster(key));
+
+        // Before the pods are read: one that goes after that wakes this Shim again.
+        _leaving[key] = true;
         var plan = AgentPlan.Decide(new AgentState(key, shim, found.Value, node, caches.Shims.List(), caches.Pods.List(), time.GetUtcNow()));
+        if (plan.Step != AgentStep.Hold)
+        {
+            _ = _leaving.TryRemove(key, out _);
+        }
+
         var work = new Work(key, shim, found.Value, node, plan);
         try
         {
@@ -75,6 +84,9 @@ internal sealed partial class NodeReconciler(
             return ReconcileResult.Retry(e.Message);
         }
     }
+
+    /// <summary>The Shims that wait for pods to go.</summary>
+    internal IEnumerable<string> Leaving => _leaving.Keys;
 
     /// <summary>Whether a node's labels of ours are all as this agent wrote them, so that a change of the node is no news.</summary>
     internal bool Wrote(KubeNode node) => _labels.All(l => node.Metadata.Labels?.GetValueOrDefault(Shim.NodeLabelOf(l.Key)) == l.Value);

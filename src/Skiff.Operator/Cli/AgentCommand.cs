@@ -102,8 +102,15 @@ internal static partial class AgentCommand
             using (client)
             {
                 var installer = new NodeInstaller(node, arguments.Value("--config"), TimeProvider.System);
-                await RunAsync(nodeName, ns, arguments.Value("--bundle") ?? "/skiff", port, level, client, installer).ConfigureAwait(false);
-                return ExitCode.Done;
+                try
+                {
+                    await RunAsync(nodeName, ns, arguments.Value("--bundle") ?? "/skiff", port, level, client, installer).ConfigureAwait(false);
+                    return ExitCode.Done;
+                }
+                catch (IOException e)
+                {
+                    return await FailedAsync(e.Message).ConfigureAwait(false);
+                }
             }
         }
     }

@@ -18,7 +18,7 @@ internal static class HealthServer
     /// <param name="loggers">Hear of what goes wrong.</param>
     /// <param name="listening">Hears of the port.</param>
     /// <param name="cancellation">Ends it.</param>
-    /// <exception cref="IOException">The port is taken.</exception>
+    /// <exception cref="IOException">The port is taken; the message says what to do.</exception>
     internal static async Task RunAsync(int port, OperatorState state, ILoggerFactory loggers, Action<int>? listening, CancellationToken cancellation)
     {
         // The empty builder brings neither configuration files, nor environment variables, nor anything that reflects.
@@ -33,7 +33,15 @@ internal static class HealthServer
         _ = builder.Services.AddSingleton(loggers);
         await using var app = builder.Build();
         app.Run(context => AnswerAsync(context, state));
-        await app.StartAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            await app.StartAsync(cancellation).ConfigureAwait(false);
+        }
+        catch (IOException e)
+        {
+            throw new IOException($"port {port} cannot be used for /healthz, choose another --health-port: {e.Message}", e);
+        }
+
         listening?.Invoke(new Uri(app.Urls.First()).Port);
         try
         {
