@@ -149,18 +149,11 @@ public abstract class Cluster(string containerd) : IAsyncLifetime
             return;
         }
 
-        foreach (var line in Readme.Uninstall)
+        var released = (await TryHelmAsync("status", "skiff", "-n", Namespace)).Status == 0;
+        foreach (var line in Readme.Uninstall.Skip(released ? 0 : 1))
         {
             _ = await TypeAsync(line);
         }
-    }
-
-    /// <summary>Brings the cluster to: no pods but those that no test touches.</summary>
-    private async Task BeEmptyAsync()
-    {
-        Need();
-        _ = await KubectlAsync("delete", "pod", "-l", $"{Pods.Label}={Pods.Passing}", "--timeout=60s");
-        _ = await KubectlAsync("delete", "pod", "hello", "--ignore-not-found", "--timeout=60s");
     }
 
     /// <summary>Waits until both nodes have the Shim.</summary>
@@ -212,6 +205,14 @@ public abstract class Cluster(string containerd) : IAsyncLifetime
         {
             Assert.Fail($"waited in vain until {what}; instead:\n{await instead()}");
         }
+    }
+
+    /// <summary>Brings the cluster to: no pods but those that no test touches.</summary>
+    private async Task BeEmptyAsync()
+    {
+        Need();
+        _ = await KubectlAsync("delete", "pod", "-l", $"{Pods.Label}={Pods.Passing}", "--timeout=60s");
+        _ = await KubectlAsync("delete", "pod", "hello", "--ignore-not-found", "--timeout=60s");
     }
 
     private static string Bystander(ClusterNode node) => "bystander-" + node.Name;

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Security.Cryptography;
+using System.Text.Json.Nodes;
 
 namespace Skiff.EndToEnd;
 
@@ -61,11 +62,38 @@ public sealed class ClusterNode(Cluster cluster, int index)
     /// <summary>What systemd says of its containerd: active, activating, failed.</summary>
     public async Task<string> ContainerdStateAsync() => (await cluster.InNodeAsync(index, "systemctl", "is-active", "containerd")).Output.Trim();
 
-    /// <summary>The process id of its agent in the node; null when none runs.</summary>
-    public async Task<int?> AgentAsync()
+    /// <summary>The process id, on this machine, of its agent; null when none runs.</summary>
+    public int? Agent()
     {
-        var result = await cluster.InNodeAsync(index, "pidof", "skiff-operator");
-        return result.Status == 0 ? int.Parse(result.Output.Split(' ')[0], CultureInfo.InvariantCulture) : null;
+        foreach (var folder in Directory.EnumerateDirectories("/proc").Where(f => int.TryParse(Path.GetFileName(f), out _)))
+        {
+            try
+            {
+                if (File.ReadAllText(folder + "/cmdline").Split('\0') is ["/bin/skiff-operator", "agent", .. var options] && options.Contains("--node-name=" + Name))
+                {
+                    return int.Parse(Path.GetFileName(folder), CultureInfo.InvariantCulture);
+                }
+            }
+            catch (IOException)
+            {
+                // It has ended.
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>The step of the change that is under way on it, by the installer's journal; null when none is.</summary>
+    public string? Step()
+    {
+        try
+        {
+            return (string?)JsonNode.Parse(File.ReadAllText(Root + "/var/lib/skiff/journal.json"))?["change"]?["step"];
+        }
+        catch (IOException)
+        {
+            return null; // there is no journal, or its folder goes just now
+        }
     }
 
     private static Dictionary<string, string> Contents(string folder) => Entries(folder)

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
+using Skiff.Linux.Processes;
 
 namespace Skiff.EndToEnd;
 
@@ -10,6 +11,7 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
 {
     private const int Seed = 20261;
     private const int Points = 10;
+    private const string Ended = "no step";
 
     // systemd gives up on a containerd that sees our handler in its configuration.
     private const string Fault = "[Service]\nExecStartPre=/bin/sh -c '! grep -rqs containerd-shim-skiff /etc/containerd || { echo this node refuses the handler; exit 1; }'\n";
@@ -134,7 +136,7 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
             Assert.Equal("true", await LabelAsync(good));
             Assert.NotEqual("true", await LabelAsync(bad));
             var error = await cluster.KubectlAsync("get", "shiminstallation", "skiff.node-2", "-o", "jsonpath={.status.lastError}");
-            Report("the error: " + error);
+            Report("the error: " + error.Split('\n')[0]);
             Assert.Contains("containerd", error, StringComparison.Ordinal);
             await Cluster.UntilAsync(
                 "the Shim says which node and why",
@@ -176,10 +178,14 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
                 await IsGivenUpAsync(node);
             }
 
+            // From the first mark in the installer's journal to the last: what lies between is an install under way.
+            var wanted = WantAsync(cluster.Nodes[0], true);
+            await StepAsync(cluster.Nodes[0], s => s is not null);
             var whole = Stopwatch.StartNew();
-            _ = await WantAsync(cluster.Nodes[0], true);
-            await IsReadyAsync(cluster.Nodes[0]);
+            await StepAsync(cluster.Nodes[0], s => s is null);
             var length = whole.ElapsedMilliseconds;
+            _ = await wanted;
+            await IsReadyAsync(cluster.Nodes[0]);
             _ = await WantAsync(cluster.Nodes[0], false);
             await IsGivenUpAsync(cluster.Nodes[0]);
 
@@ -191,6 +197,7 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
             }
 
             Report($"an install took {length} ms; killed after {string.Join(", ", points)}");
+            Assert.True(points.Count(p => !p.EndsWith(Ended, StringComparison.Ordinal)) > Points / 2, "most kills came when the install had ended already");
         }
         finally
         {
@@ -232,7 +239,7 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
         {
             node.FilesAreAsTheyWere();
             Assert.Equal("active", await node.ContainerdStateAsync());
-            Assert.Null(await node.AgentAsync());
+            Assert.Null(node.Agent());
             Assert.Null(await LabelAsync(node));
         }
 
@@ -250,7 +257,7 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
         foreach (var node in cluster.Nodes)
         {
             var agent = await RunningAgentAsync(node);
-            var lines = (await node.RunAsync("cat", $"/proc/{agent}/smaps_rollup")).Split('\n');
+            var lines = await File.ReadAllLinesAsync($"/proc/{agent}/smaps_rollup");
             var resident = Sum(lines, "Rss:");
             var own = Sum(lines, "Private_Clean:") + Sum(lines, "Private_Dirty:");
             Report($"{node.Name}: the agent at rest has {resident / 1024.0:0.0} MiB resident, {own / 1024.0:0.0} MiB private");
@@ -280,26 +287,39 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
 
     private Task<string> WantAsync(ClusterNode node, bool wanted) => cluster.KubectlAsync("label", "node", node.Name, wanted ? "e2e=wanted" : "e2e-");
 
-    /// <summary>Kills the agent of a node so long after an install was asked for, and demands that the next one ends it.</summary>
-    /// <returns>When it was, and how far the install was by then.</returns>
+    /// <summary>Kills the agent of a node so long after it began an install, and demands that the next one ends it.</summary>
+    /// <returns>When it was, and in which step.</returns>
     private async Task<string> KillAsync(ClusterNode node, TimeSpan wait)
     {
-        var agent = await RunningAgentAsync(node);
-        _ = await WantAsync(node, true);
+        using var agent = PidFds.Open(await RunningAgentAsync(node))!;
+        var wanted = WantAsync(node, true);
+        await StepAsync(node, s => s is not null);
         await Task.Delay(wait); // the point in time is what the test varies
-        var phase = await cluster.PhaseAsync(node);
-        _ = await node.RunAsync("kill", "-9", agent.ToString(CultureInfo.InvariantCulture));
+        var step = node.Step();
+        Assert.True(PidFds.Signal(agent, Signals.Kill), "the agent ended by itself");
+        _ = await wanted;
 
         // A new pod instead of a restart in the old one: the kubelet would wait longer after each.
         _ = await cluster.KubectlAsync(
             "delete", "pod", "-n", "skiff-system", "-l", "app.kubernetes.io/component=agent", "--field-selector", "spec.nodeName=" + node.Name, "--force", "--grace-period=0");
         await IsReadyAsync(node);
+        Assert.Null(node.Step());
         Assert.Equal("active", await node.ContainerdStateAsync());
         Assert.Equal("true", await LabelAsync(node));
         _ = await WantAsync(node, false);
         await IsGivenUpAsync(node);
         node.ConfigurationIsAsItWas();
-        return $"{wait.TotalMilliseconds:0} ms ({phase ?? "no installation yet"})";
+        return $"{wait.TotalMilliseconds:0} ms in {step ?? Ended}";
+    }
+
+    private static async Task StepAsync(ClusterNode node, Func<string?, bool> holds)
+    {
+        var end = TimeProvider.System.GetUtcNow() + Cluster.Patience;
+        while (!holds(node.Step()))
+        {
+            Assert.True(TimeProvider.System.GetUtcNow() < end, $"{node.Name}: the journal stays in {node.Step() ?? Ended}");
+            await Task.Delay(1);
+        }
     }
 
     private async Task<int> RunningAgentAsync(ClusterNode node)
@@ -307,7 +327,7 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
         int? agent = null;
         await Cluster.UntilAsync(
             $"{node.Name} has a ready agent",
-            async () => (agent = await node.AgentAsync()) is not null
+            async () => (agent = node.Agent()) is not null
                 && (await cluster.GetAsync("pod", "-n", "skiff-system", "-l", "app.kubernetes.io/component=agent", "--field-selector", "spec.nodeName=" + node.Name))["items"]!.AsArray()
                     .Any(p => (bool?)p!["status"]!["containerStatuses"]?[0]!["ready"] == true),
             () => cluster.TryKubectlAsync("get", "pod", "-n", "skiff-system", "-o", "wide"));
