@@ -159,6 +159,7 @@ public sealed class RootedTreeTests : IDisposable
             _ = await other.Exit;
         }
 
-        Assert.Contains($"/proc/{other.Pid}/ns", Assert.Throws<LinuxException>(() => Reaper.Shared.Spawn(new SpawnRequest { Path = "/bin/true", Arguments = ["true"], NamespacesOf = other.Pid })).Message, StringComparison.Ordinal);
+        var gone = new SpawnRequest { Path = "/bin/true", Arguments = ["true"], NamespacesOf = other.Pid };
+        Assert.Contains($"/proc/{other.Pid}/ns", Assert.Throws<LinuxException>(() => Reaper.Shared.Spawn(gone)).Message, StringComparison.Ordinal);
     }
 }

@@ -176,10 +176,9 @@ internal static class NodeCommand
                     await Console.Out.WriteAsync(json ? JsonSerializer.Serialize(status, NodeJson.Default.NodeStatus) + "\n" : Table(status)).ConfigureAwait(false);
                     return status.Problems.Count == 0 ? ExitCode.Done : ExitCode.Failed;
                 case "uninstall":
+                    NodeUninstallRequest removal = new(handler) { Force = arguments.Has("--force"), Restart = restart };
                     return await PrintAsync(
-                        await installer.UninstallAsync(
-                            new NodeUninstallRequest(handler) { Force = arguments.Has("--force"), Restart = restart }, new StepPrinter(), interrupted.Token).ConfigureAwait(false),
-                        json).ConfigureAwait(false);
+                        await installer.UninstallAsync(removal, new StepPrinter(), interrupted.Token).ConfigureAwait(false), json).ConfigureAwait(false);
                 default:
                     Dictionary<string, OptionValue> options = [];
                     foreach (var text in arguments.Values("--option"))
@@ -197,7 +196,8 @@ internal static class NodeCommand
                         PodAnnotations = annotations.Count > 0 ? annotations : _defaultAnnotations,
                         Restart = restart,
                     };
-                    return await PrintAsync(await installer.InstallAsync(request, new StepPrinter(), interrupted.Token).ConfigureAwait(false), json).ConfigureAwait(false);
+                    return await PrintAsync(
+                        await installer.InstallAsync(request, new StepPrinter(), interrupted.Token).ConfigureAwait(false), json).ConfigureAwait(false);
             }
         }
         catch (OperationCanceledException)
@@ -254,7 +254,8 @@ internal static class NodeCommand
 
     private static string? PathProblem(Arguments arguments) =>
         ((string[])["--host-root", "--socket", "--config"])
-            .Where(o => arguments.Value(o) is { } path && !path.StartsWith('/')).Select(o => $"{o} {arguments.Value(o)}: an absolute path is needed").FirstOrDefault();
+            .Where(o => arguments.Value(o) is { } path && !path.StartsWith('/'))
+            .Select(o => $"{o} {arguments.Value(o)}: an absolute path is needed").FirstOrDefault();
 
     /// <summary>Says on stderr what is being done; results go to stdout.</summary>
     private sealed class StepPrinter : IProgress<InstallStep>

@@ -147,7 +147,8 @@ internal sealed class Bundle
         const int arm64 = 183;
         var wanted = RuntimeInformation.OSArchitecture switch { Architecture.X64 => x64, Architecture.Arm64 => arm64, _ => -1 };
         return machine == wanted ? null
-            : wanted < 0 ? $"this node's processor ({RuntimeInformation.OSArchitecture}) is not supported: x86-64 and arm64 are; keep this node out by a nodeSelector"
+            : wanted < 0 ? $"this node's processor ({RuntimeInformation.OSArchitecture}) is not supported: x86-64 and arm64 are; "
+                + "keep this node out by a nodeSelector"
             : $"{program} is for another processor (ELF machine {machine}, this node's is {wanted}): use the bundle for {RuntimeInformation.OSArchitecture}";
     }
 }

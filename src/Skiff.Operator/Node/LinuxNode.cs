@@ -17,6 +17,8 @@ namespace Skiff.Operator.Node;
 internal sealed class LinuxNode : INodeMachine, IDisposable
 {
     private const int ProcFileLimit = 64 << 10;
+    private const string NotRunning = "containerd does not run; start it (systemctl status containerd says more), or name its socket by --socket";
+
     private static readonly TimeSpan _callLimit = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan _sandboxLimit = TimeSpan.FromSeconds(60);
     private static readonly TimeSpan _queryLimit = TimeSpan.FromSeconds(20);
@@ -99,7 +101,7 @@ internal sealed class LinuxNode : INodeMachine, IDisposable
             using var place = RootedPath.Find(Files.Root, _socket);
             if (place is null)
             {
-                return (null, $"there is no {_socket} on the node: containerd does not run; start it (systemctl status containerd says more), or name its socket by --socket");
+                return (null, $"there is no {_socket} on the node: {NotRunning}");
             }
 
             using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
@@ -109,7 +111,7 @@ internal sealed class LinuxNode : INodeMachine, IDisposable
         }
         catch (Exception e) when (e is SocketException or TimeoutException or LinuxException)
         {
-            return (null, $"nobody answers at {_socket}: containerd does not run; start it (systemctl status containerd says more), or name its socket by --socket");
+            return (null, $"nobody answers at {_socket}: {NotRunning}");
         }
 
         if (pid == 0)
@@ -161,7 +163,8 @@ internal sealed class LinuxNode : INodeMachine, IDisposable
             }
 
             // Shims live where containerd does. A container may have any path for its own programs, so those do not count.
-            if (LinkOf($"{folder}/exe") is { } program && program.StartsWith(NodePaths.Versions + "/", StringComparison.Ordinal) && LinkOf($"{folder}/ns/mnt") == here)
+            if (LinkOf($"{folder}/exe") is { } program && program.StartsWith(NodePaths.Versions + "/", StringComparison.Ordinal)
+                && LinkOf($"{folder}/ns/mnt") == here)
             {
                 shims.Add((pid, program[(NodePaths.Versions.Length + 1)..].Split('/')[0]));
             }
@@ -187,7 +190,11 @@ internal sealed class LinuxNode : INodeMachine, IDisposable
     public async Task<string?> TrySandboxAsync(string handler, string cgroupParent, CancellationToken cancellation)
     {
         await RemoveTestSandboxesAsync(cancellation).ConfigureAwait(false);
-        var request = new SandboxRequest("skiff-self-test", "skiff-system", Guid.NewGuid().ToString(), handler) { CgroupParent = cgroupParent, Labels = _testLabels };
+        var request = new SandboxRequest("skiff-self-test", "skiff-system", Guid.NewGuid().ToString(), handler)
+        {
+            CgroupParent = cgroupParent,
+            Labels = _testLabels,
+        };
         var (id, failure) = await _client.RunPodSandboxAsync(request, cancellation).ConfigureAwait(false);
         if (id is null)
         {
@@ -251,7 +258,8 @@ internal sealed class LinuxNode : INodeMachine, IDisposable
 
         if (Path.GetFileName(program) != "containerd")
         {
-            return (null, $"{program} (process {pid}) listens at {_socket}, which is not containerd: a distribution with a containerd of its own (k3s and the like) is not supported");
+            return (null, $"{program} (process {pid}) listens at {_socket}, which is not containerd: a distribution with a containerd of its own "
+                + "(k3s and the like) is not supported");
         }
 
         var config = ProcFile.ConfigOf(words, LinkOf($"/proc/{pid}/cwd") ?? "/");

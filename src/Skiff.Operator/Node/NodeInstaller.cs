@@ -46,7 +46,9 @@ internal sealed class NodeInstaller(INodeMachine machine, string? configPath, Ti
             using var held = await LockAsync(cancellation).ConfigureAwait(false);
             if (held is null)
             {
-                return Refuse("Locked", $"another installer has been at work on this node for {_lockLimit.TotalMinutes:0} minutes (lock on {NodePaths.Lock}): end it and try again");
+                return Refuse(
+                    "Locked",
+                    $"another installer has been at work on this node for {_lockLimit.TotalMinutes:0} minutes (lock on {NodePaths.Lock}): end it and try again");
             }
 
             var journal = new Journal(machine.Files);

@@ -113,7 +113,9 @@ internal sealed partial class NodeOperation
             if (failure is null)
             {
                 (var validated, failure) = await ValidateAsync(
-                    config, t => t is { RuntimeType: NodePaths.RuntimeType } ? "it is still there (does another file that containerd imports have it?)" : null).ConfigureAwait(false);
+                    config,
+                    t => t is { RuntimeType: NodePaths.RuntimeType } ? "it is still there (does another file that containerd imports have it?)" : null)
+                    .ConfigureAwait(false);
                 files = validated ?? config;
             }
 

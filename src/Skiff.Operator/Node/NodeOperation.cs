@@ -217,7 +217,9 @@ internal sealed partial class NodeOperation(
                 reached?.Invoke($"kept {file.Path}");
             }
 
-            for (var folder = Path.GetDirectoryName(file.Path)!; machine.Files.Target(folder) is null && !made.Contains(folder); folder = Path.GetDirectoryName(folder)!)
+            for (var folder = Path.GetDirectoryName(file.Path)!;
+                machine.Files.Target(folder) is null && !made.Contains(folder);
+                folder = Path.GetDirectoryName(folder)!)
             {
                 made.Insert(Change.MadeFolders.Count, folder);
             }
@@ -267,11 +269,14 @@ internal sealed partial class NodeOperation(
 
         if (problemOf(config.Effective.Find(handler)) is { } wrong)
         {
-            return (null, new ChangeFailure("ConfigNotEffective", $"containerd config dump does not show the runtime {handler} as it was written: {wrong}", null));
+            return (null, new ChangeFailure(
+                "ConfigNotEffective", $"containerd config dump does not show the runtime {handler} as it was written: {wrong}", null));
         }
 
         return before.Effective.Without(handler).Differs(config.Effective.Without(handler))
-            ? (null, new ChangeFailure("ConfigSideEffect", $"the edit of {Change.Containerd.ConfigPath} would change more than the runtime {handler}: please report this with the file", null))
+            ? (null, new ChangeFailure(
+                "ConfigSideEffect",
+                $"the edit of {Change.Containerd.ConfigPath} would change more than the runtime {handler}: please report this with the file", null))
             : (config, null);
     }
 
@@ -303,7 +308,8 @@ internal sealed partial class NodeOperation(
         if (!result.Exit.Success)
         {
             return await RestartFailureAsync(
-                $"systemctl restart {unit} {(result.TimedOut ? $"did not end in {_restartLimit.TotalSeconds:0} s" : $"failed: {result.Error.Trim()}")}").ConfigureAwait(false);
+                $"systemctl restart {unit} {(result.TimedOut ? $"did not end in {_restartLimit.TotalSeconds:0} s" : $"failed: {result.Error.Trim()}")}")
+                .ConfigureAwait(false);
         }
 
         var end = time.GetUtcNow() + _serveLimit;

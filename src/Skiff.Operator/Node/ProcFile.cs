@@ -42,7 +42,8 @@ internal static class ProcFile
         foreach (var line in membership.Split('\n'))
         {
             // hierarchy:controllers:path; systemd's own is the named one of version 1, or version 2's.
-            if (line.Split(':', 3) is [_, "name=systemd" or "", var path] && path.Split('/').LastOrDefault(p => p.EndsWith(".service", StringComparison.Ordinal)) is { } unit)
+            if (line.Split(':', 3) is [_, "name=systemd" or "", var path]
+                && path.Split('/').LastOrDefault(p => p.EndsWith(".service", StringComparison.Ordinal)) is { } unit)
             {
                 return unit;
             }

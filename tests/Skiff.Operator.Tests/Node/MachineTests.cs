@@ -41,7 +41,9 @@ public sealed class MachineTests
         var held = await machine.OperatorAsync("uninstall");
         Assert.True(held.Exit.Code == 3, $"{held.Exit} {held.OutputText}{held.Error}");
         Assert.Equal(second, await machine.ContainerdPidAsync());
-        _ = await machine.DemandAsync("ctr task kill -s KILL sleeper; for i in $(seq 100); do ctr task ls | grep -q 'sleeper.*STOPPED' && break; sleep 0.2; done; ctr task rm sleeper >/dev/null 2>&1 || true; ctr container rm sleeper");
+        _ = await machine.DemandAsync(
+            "ctr task kill -s KILL sleeper; for i in $(seq 100); do ctr task ls | grep -q 'sleeper.*STOPPED' && break; sleep 0.2; done; "
+            + "ctr task rm sleeper >/dev/null 2>&1 || true; ctr container rm sleeper");
 
         // 4. Uninstall.
         Assert.Contains("is uninstalled", Demand(await machine.OperatorAsync("uninstall")), StringComparison.Ordinal);
@@ -59,7 +61,8 @@ public sealed class MachineTests
         await using var machine = await Machine.BootAsync(ContainerdVersion.Named(version));
         _ = await machine.DemandAsync(
             "mkdir -p /etc/systemd/system/containerd.service.d; "
-            + "printf '[Service]\\nExecStartPre=/bin/sh -c \"! grep -rq runtimes.skiff /etc/containerd || { echo refused for a test >&2; exit 1; }\"\\n' > /etc/systemd/system/containerd.service.d/refuse.conf; "
+            + "printf '[Service]\\nExecStartPre=/bin/sh -c \"! grep -rq runtimes.skiff /etc/containerd || { echo refused for a test >&2; exit 1; }\"\\n' "
+            + "> /etc/systemd/system/containerd.service.d/refuse.conf; "
             + "systemctl daemon-reload");
         var configuration = await machine.ConfigurationAsync();
         var files = machine.LayerFiles();
@@ -123,7 +126,8 @@ public sealed class MachineTests
 
         // Some are over before they are killed; most are not.
         var killed = ends.Count(e => e.EndsWith(": 137", StringComparison.Ordinal));
-        TestContext.Current.TestOutputHelper?.WriteLine($"{string.Join(", ", lengths.Select(l => $"{l.Key} {l.Value:0.0} s"))}; {killed} of {ends.Count} were killed: {string.Join(", ", ends)}");
+        TestContext.Current.TestOutputHelper?.WriteLine(
+            $"{string.Join(", ", lengths.Select(l => $"{l.Key} {l.Value:0.0} s"))}; {killed} of {ends.Count} were killed: {string.Join(", ", ends)}");
         Assert.True(killed >= 10, string.Join(", ", ends));
 
         async Task PrepareAsync(string word)
@@ -137,7 +141,8 @@ public sealed class MachineTests
         async Task CheckAsync(string word)
         {
             var point = ends[^1];
-            var up = await machine.RunAsync("for i in $(seq 300); do ctr version >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1");
+            var up = await machine.RunAsync(
+                "for i in $(seq 300); do ctr version >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1");
             Assert.True(up.Exit.Success, $"{point}: containerd is down");
             var next = await machine.OperatorAsync(word);
             Assert.True(next.Exit.Success, $"{point}: {next.Exit} {next.OutputText}{next.Error}");
@@ -160,7 +165,8 @@ public sealed class MachineTests
 
         // What a container would not see of its node is hidden: only the way through process 1 is left.
         const string pod =
-            "exec unshare -m bash -ec 'mount --make-rprivate /; for d in /etc /opt /var/lib /run; do mount -t tmpfs hidden $d; done; exec /skiff/bin/skiff-operator node \"$@\" --host-root /proc/1/root' bash \"$@\"";
+            "exec unshare -m bash -ec 'mount --make-rprivate /; for d in /etc /opt /var/lib /run; do mount -t tmpfs hidden $d; done; "
+            + "exec /skiff/bin/skiff-operator node \"$@\" --host-root /proc/1/root' bash \"$@\"";
         Demand(await machine.RunAsync(pod, "install"));
         Assert.Contains("hello", await machine.DemandAsync(Hello), StringComparison.OrdinalIgnoreCase);
         Assert.Contains("\"ready\": true", Demand(await machine.RunAsync(pod, "status", "-o", "json")), StringComparison.Ordinal);
