@@ -90,7 +90,7 @@ public sealed partial class LifecycleTests(Containerds containerds)
     {
         var containerd = await containerds.GetAsync(version);
         var kinds = new[] { "/hello.wasm", "/hello.native" };
-        await Parallel.ForEachAsync(Enumerable.Range(0, version is "1.6" or "2.4" ? 200 : 40), new ParallelOptions { MaxDegreeOfParallelism = 8 }, async (i, _) =>
+        await Parallel.ForEachAsync(Enumerable.Range(0, 200), new ParallelOptions { MaxDegreeOfParallelism = 8 }, async (i, _) =>
         {
             var result = await containerd.RunAsync(ProgramTests.Id(), kinds[i % 2]);
             Assert.Equal((0u, ""), (result.Status, result.Error));

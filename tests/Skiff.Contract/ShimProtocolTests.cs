@@ -46,6 +46,7 @@ public sealed class ShimProtocolTests : IAsyncLifetime
         {
             using var client = await TtrpcClient.ConnectAsync(_socket);
             _ = await client.CallAsync(Service, "Kill", new KillRequest { Id = _id, Signal = 9 }, Empty.Parser);
+            _ = await client.CallAsync(Service, "Wait", new WaitRequest { Id = _id }, WaitResponse.Parser).WaitAsync(_patience);
             _ = await client.CallAsync(Service, "Delete", new DeleteRequest { Id = _id }, DeleteResponse.Parser);
             _ = await client.CallAsync(Service, "Shutdown", new ShutdownRequest { Id = _id }, Empty.Parser);
         }
@@ -73,7 +74,7 @@ public sealed class ShimProtocolTests : IAsyncLifetime
             Assert.Equal("/dev/null", new FileInfo($"/proc/{created.Value!.Pid}/fd/{descriptor}").LinkTarget); // no stream was asked for
         }
 
-        Assert.Equal(TtrpcCode.Unimplemented, (await CallAsync(client, "Stats", new Empty(), Empty.Parser)).Error!.Code);
+        Assert.Equal(TtrpcCode.Unimplemented, (await CallAsync(client, "Frobnicate", new Empty(), Empty.Parser)).Error!.Code);
         Assert.Equal(TtrpcCode.InvalidArgument, (await CallAsync(client, "Kill", new KillRequest { Id = _id, Signal = 4711 }, Empty.Parser)).Error!.Code);
 
         var wait = CallAsync(client, "Wait", new WaitRequest { Id = _id }, WaitResponse.Parser);
