@@ -30,6 +30,8 @@ public abstract class Cluster(string containerd) : IAsyncLifetime
     /// <summary>The version of its containerds, such as 1.6.</summary>
     public string Containerd => containerd;
 
+    private static string Home => Environment.GetEnvironmentVariable("HOME") ?? "/root";
+
     private static string Scripts => Path.Combine(Repository.Shared, "cluster");
 
     /// <summary>Skips the test, saying what this machine lacks for a cluster.</summary>
@@ -123,6 +125,14 @@ public abstract class Cluster(string containerd) : IAsyncLifetime
     /// <summary>Runs a command in a node.</summary>
     public Task<CommandText> InNodeAsync(int node, params string[] words) =>
         RunAsync(_commandLimit, default, [], Path.Combine(Scripts, "in-node"), [node.ToString(), .. words]);
+
+    /// <summary>Runs a program where the API server's address can be reached, with an administrator's kubeconfig in SKIFF_E2E_KUBECONFIG.</summary>
+    public Task<CommandText> BesideTheApiServerAsync(params string[] words) => RunAsync(
+        TimeSpan.FromMinutes(6),
+        default,
+        [$"SKIFF_E2E_KUBECONFIG={Home}/.cache/skiff-cluster/cluster/pki/admin.kubeconfig", $"DOTNET_ROOT={Environment.GetEnvironmentVariable("DOTNET_ROOT")}"],
+        "-c",
+        ["exec nsenter --net=/run/netns/kcp \"$@\"", "nsenter", .. words]);
 
     /// <summary>Brings the cluster to: the release is installed, with default values, and both nodes are ready.</summary>
     public async Task BeInstalledAsync()
@@ -239,7 +249,7 @@ public abstract class Cluster(string containerd) : IAsyncLifetime
             {
                 Path = "/bin/bash",
                 Arguments = ["bash", script, .. words],
-                Environment = [.. environment, $"PATH={_folder}/bin:{Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin", $"HOME={Environment.GetEnvironmentVariable("HOME") ?? "/root"}"],
+                Environment = [.. environment, $"PATH={_folder}/bin:{Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin", $"HOME={Home}"],
                 WorkingDirectory = Repository.Root,
             },
             limit,
