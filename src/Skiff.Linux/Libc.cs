@@ -145,6 +145,9 @@ internal static unsafe partial class Libc
     internal static partial int epoll_wait(int epoll, byte* events, int count, int timeout);
 
     [LibraryImport(Library, SetLastError = true)]
+    internal static partial int eventfd(uint value, int flags);
+
+    [LibraryImport(Library, SetLastError = true)]
     internal static partial int ioctl(int fd, nuint request, void* argument);
 
     [LibraryImport(Library, SetLastError = true)]

@@ -101,7 +101,7 @@ public sealed partial class LifecycleTests(Containerds containerds)
     [GeneratedRegex("\"container_id\":\"([^\"]+)\"")]
     private static partial Regex ContainerId();
 
-    private static List<string> TopicsOf(string events, string id) =>
+    internal static List<string> TopicsOf(string events, string id) =>
         [.. events.Split('\n').Where(l => ContainerId().Match(l).Groups[1].Value == id)
             .Select(l => l.Split(' ').First(w => w.StartsWith("/tasks/", true, CultureInfo.InvariantCulture)))];
 

@@ -11,6 +11,7 @@ public static class Readiness
     private const int Add = 1;
     private const int Delete = 2;
     private const uint In = 1;
+    private const uint Priority = 2;
     private const uint Out = 4;
     private const uint OneShot = 1u << 30;
 
@@ -34,6 +35,15 @@ public static class Readiness
     /// <param name="cancellation">Ends the wait.</param>
     /// <exception cref="LinuxException">The kernel cannot watch it.</exception>
     public static Task WritableAsync(SafeFileHandle file, CancellationToken cancellation) => WaitAsync(file, Out, cancellation);
+
+    /// <summary>
+    /// Completes when the content of a file of the kernel's (sysfs, cgroups) may be another than when it was last read through this
+    /// descriptor; only for files of which the kernel says so, such as <c>memory.events</c>.
+    /// </summary>
+    /// <param name="file">Its descriptor; only one wait at a time, of either kind.</param>
+    /// <param name="cancellation">Ends the wait.</param>
+    /// <exception cref="LinuxException">The kernel cannot watch it.</exception>
+    public static Task ChangedAsync(SafeFileHandle file, CancellationToken cancellation) => WaitAsync(file, Priority, cancellation);
 
     private static async Task WaitAsync(SafeFileHandle file, uint what, CancellationToken cancellation)
     {

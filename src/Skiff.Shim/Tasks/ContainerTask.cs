@@ -40,6 +40,9 @@ internal sealed class ContainerTask(string id, string bundle, OciRuntimeDriver r
     /// <summary>Null before there is a process, and when init had ended before its cgroup could be read.</summary>
     public ContainerCgroup? Cgroup { get; set; }
 
+    /// <summary>Null before there is a process, and where kills are not counted.</summary>
+    public OomWatch? Oom { get; set; }
+
     /// <summary>Cancelled when init has ended: no exec starts from then on.</summary>
     public CancellationToken Ending => _ending.Token;
 
@@ -47,6 +50,11 @@ internal sealed class ContainerTask(string id, string bundle, OciRuntimeDriver r
 
     public async ValueTask DisposeAsync()
     {
+        if (Oom is not null)
+        {
+            await Oom.DisposeAsync().ConfigureAwait(false);
+        }
+
         await Task.WhenAll(Execs.Values.Append(Init).Select(p => p.DisposeAsync().AsTask())).ConfigureAwait(false);
     }
 }

@@ -132,7 +132,7 @@ internal sealed partial class TaskService
             });
             if (init.Child is { } child)
             {
-                _ = WatchInitAsync(task, child);
+                Watch(task, child);
             }
 
             return new CreateTaskResponse { Pid = init.Pid };
@@ -223,7 +223,7 @@ internal sealed partial class TaskService
                 _events.Publish("/tasks/start", "containerd.events.TaskStart", new TaskStart { ContainerId = task.Id, Pid = process.Pid });
                 if (task.Checkpoint is not null)
                 {
-                    _ = WatchInitAsync(task, process.Child!);
+                    Watch(task, process.Child!);
                 }
             }
 
@@ -378,6 +378,26 @@ internal sealed partial class TaskService
         return Ok(new Empty());
     }
 
+    /// <summary>From now on what happens to its processes by itself is published.</summary>
+    private void Watch(ContainerTask task, ChildProcess init)
+    {
+        if (task.Cgroup is { } cgroup)
+        {
+            task.Oom = OomWatch.Start(
+                task.Id,
+                cgroup,
+                () =>
+                {
+                    Log.Killed(_logger, task.Id);
+                    _events.Publish("/tasks/oom", "containerd.events.TaskOOM", new TaskOOM { ContainerId = task.Id });
+                },
+                _logger,
+                TimeProvider.System);
+        }
+
+        _ = WatchInitAsync(task, init);
+    }
+
     /// <summary>What happens when a container's init ends; its exit is the last of the container's exits.</summary>
     private async Task WatchInitAsync(ContainerTask task, ChildProcess child)
     {
@@ -437,6 +457,7 @@ internal sealed partial class TaskService
         {
             process.State = TaskState.Stopped;
             process.Streams?.ProcessEnded();
+            task.Oom?.Check();
             Log.Exited(_logger, task.Id, process.ExecId, process.Pid, exit.ShellCode);
             _events.Publish("/tasks/exit", "containerd.events.TaskExit", new TaskExit
             {

@@ -112,5 +112,8 @@ internal sealed partial class TaskService
 
         [LoggerMessage(24, LogLevel.Warning, "Processes that init left behind could not be ended: container={Id} error={Error}")]
         public static partial void LeftBehind(ILogger logger, string id, string error);
+
+        [LoggerMessage(26, LogLevel.Information, "A process was killed for want of memory: container={Id}")]
+        public static partial void Killed(ILogger logger, string id);
     }
 }

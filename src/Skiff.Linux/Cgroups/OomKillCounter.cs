@@ -1,0 +1,140 @@
+using System.Buffers.Text;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+using Skiff.Linux.Files;
+
+namespace Skiff.Linux.Cgroups;
+
+/// <summary>
+/// Counts the processes of a cgroup that the kernel killed for want of memory, whosever limit it was: the cgroup's own, one above it, or
+/// the machine's.
+/// </summary>
+/// <remarks>
+/// The kernel counts a kill for the cgroup of the process that it kills, and before it sends the signal (mm/oom_kill.c): who has seen that
+/// the process ended finds it counted. v2 counts it in <c>memory.events</c>, for the cgroups above too, and tells who polls that file; an
+/// inotify watch would be told as well, but costs one of the 128 inotify instances that root has on a usual node, one for each pod. v1
+/// counts it in <c>memory.oom_control</c>, for this cgroup only, and tells an eventfd when memory runs out for it or for one above it: that
+/// is before the kill, and the process to go may be another cgroup's. For a kill by the machine's own want v1 tells nobody.
+/// </remarks>
+public sealed class OomKillCounter : IDisposable
+{
+    private const int FileSize = 1024;
+    private const int NonBlocking = 0x800;
+
+    private static ReadOnlySpan<byte> Key => "oom_kill "u8;
+
+    private static ReadOnlySpan<byte> UnderOom => "under_oom 1\n"u8;
+
+    private readonly SafeFileHandle _file;
+    private readonly SafeFileHandle? _notice;
+
+    private OomKillCounter(SafeFileHandle file, SafeFileHandle? notice)
+    {
+        _file = file;
+        _notice = notice;
+    }
+
+    /// <summary>Whether <see cref="ChangedAsync"/> comes before the kill (v1), so that the count may not show it yet.</summary>
+    public bool IsEarly => _notice is not null;
+
+    /// <summary>Opens the counter of a cgroup.</summary>
+    /// <returns>It, or why there is none: the machine does not account memory, or the cgroup is gone.</returns>
+    public static (OomKillCounter? Counter, string? Problem) Open(ContainerCgroup cgroup)
+    {
+        ArgumentNullException.ThrowIfNull(cgroup);
+        if (cgroup.Folder("memory") is not { } folder)
+        {
+            return (null, "it is in no memory cgroup");
+        }
+
+        SafeFileHandle? file = null, notice = null;
+        try
+        {
+            file = File.OpenHandle(Path.Combine(folder, cgroup.IsUnified ? "memory.events" : "memory.oom_control"), FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+            if (!cgroup.IsUnified)
+            {
+                var descriptor = Libc.eventfd(0, Libc.OpenCloseOnExec | NonBlocking);
+                if (descriptor < 0)
+                {
+                    throw LinuxException.Last("eventfd");
+                }
+
+                notice = new SafeFileHandle(descriptor, ownsHandle: true);
+                File.WriteAllText(
+                    Path.Combine(folder, "cgroup.event_control"), string.Create(CultureInfo.InvariantCulture, $"{descriptor} {file.DangerousGetHandle()}"));
+            }
+
+            return (new OomKillCounter(file, notice), null);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or LinuxException)
+        {
+            file?.Dispose();
+            notice?.Dispose();
+            return (null, e.Message);
+        }
+    }
+
+    /// <summary>How many it is now.</summary>
+    /// <param name="waits">Whether a process of it waits for memory now, and may be killed for that (v1 only).</param>
+    /// <returns>Null when the cgroup is gone.</returns>
+    public ulong? Read(out bool waits)
+    {
+        waits = false;
+        Span<byte> buffer = stackalloc byte[FileSize];
+        scoped ReadOnlySpan<byte> text;
+        try
+        {
+            text = buffer[..RandomAccess.Read(_file, buffer, 0)];
+        }
+        catch (IOException)
+        {
+            return null;
+        }
+
+        waits = text.IndexOf(UnderOom) >= 0;
+        while (text.Length > 0)
+        {
+            if (text.StartsWith(Key) && Utf8Parser.TryParse(text[Key.Length..], out ulong count, out _))
+            {
+                return count;
+            }
+
+            var end = text.IndexOf((byte)'\n');
+            text = end < 0 ? [] : text[(end + 1)..];
+        }
+
+        return 0; // a kernel before 4.13
+    }
+
+    /// <summary>Completes when <see cref="Read"/> may give more than it last did, at once or, when <see cref="IsEarly"/>, soon.</summary>
+    /// <param name="cancellation">Ends the wait.</param>
+    /// <exception cref="LinuxException">The kernel cannot watch it.</exception>
+    public async Task ChangedAsync(CancellationToken cancellation)
+    {
+        if (_notice is null)
+        {
+            await Readiness.ChangedAsync(_file, cancellation).ConfigureAwait(false);
+            return;
+        }
+
+        await Readiness.ReadableAsync(_notice, cancellation).ConfigureAwait(false);
+        Take();
+    }
+
+    /// <summary>Ends it; no wait may be under way.</summary>
+    public void Dispose()
+    {
+        _file.Dispose();
+        _notice?.Dispose();
+    }
+
+    private unsafe void Take()
+    {
+        ulong times;
+        if (Libc.read((int)_notice!.DangerousGetHandle(), (byte*)&times, sizeof(ulong)) < 0 && Marshal.GetLastPInvokeError() != Errno.Again)
+        {
+            throw LinuxException.Last("read an eventfd");
+        }
+    }
+}

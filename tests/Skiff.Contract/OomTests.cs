@@ -1,0 +1,162 @@
+using Skiff.Linux.Cgroups;
+using Skiff.Linux.Processes;
+using Skiff.Testing;
+
+namespace Skiff.Contract;
+
+/// <summary>A process that the kernel kills for want of memory is one event, and it comes before the exit.</summary>
+/// <remarks>On cgroup v1, or whatever this machine has; check.sh does the same on v2.</remarks>
+public sealed class OomTests(Containerds containerds)
+{
+    // Fifty of each kind, over all versions.
+    private const int Runs = 13;
+    private const int AtOnce = 4;
+
+    [Theory]
+    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    public async Task init_is_killed_at_the_containers_limit(string version)
+    {
+        await ForEachAsync(version, async (containerd, id, i) =>
+        {
+            var result = await containerd.CtrAsync(
+                "run", "--rm", "--null-io", "--memory-limit", $"{32 << 20}", "--runtime", Repository.Shim, PrivateContainerd.Image, id, i % 2 == 0 ? "/grow.wasm" : "/grow.native");
+            Assert.Equal(137u, result.Status);
+        }, "/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit", "/tasks/delete");
+    }
+
+    [Theory]
+    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    public async Task init_is_killed_at_its_pods_limit(string version)
+    {
+        await ForEachAsync(version, async (containerd, id, i) =>
+        {
+            var pod = new PodCgroup(id, 32 << 20);
+            try
+            {
+                var result = await containerd.CtrAsync(
+                    "run", "--rm", "--null-io", "--cgroup", pod.Path + "/container", "--runtime", Repository.Shim, PrivateContainerd.Image, id, i % 2 == 0 ? "/grow.wasm" : "/grow.native");
+                Assert.Equal(137u, result.Status);
+            }
+            finally
+            {
+                await pod.RemoveAsync();
+            }
+        }, "/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit", "/tasks/delete");
+    }
+
+    [Theory]
+    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    public async Task a_child_is_killed_and_init_lives(string version)
+    {
+        var containerd = await containerds.GetAsync(version);
+        using var events = new EventLog(containerd);
+        await ForEachAsync(version, async (_, id, _) =>
+        {
+            var (run, output) = containerd.InBackground(
+                "run", "--rm", "--memory-limit", $"{32 << 20}", "--runtime", Repository.Shim, PrivateContainerd.Image, id, "/grow.native", "child");
+            Assert.True(
+                await Until.HoldsAsync(
+                    async () => (await File.ReadAllTextAsync(output)).Contains("ended by signal 9", StringComparison.Ordinal), RunningContainer.Patience),
+                await File.ReadAllTextAsync(output));
+            await events.ComesAsync(id, "/tasks/create", "/tasks/start", "/tasks/oom");
+            _ = (await containerd.CtrAsync("task", "kill", "--signal", "SIGKILL", id)).Demand();
+            Assert.Equal(137u, (await run.Exit.WaitAsync(RunningContainer.Patience)).ShellCode);
+        }, "/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit", "/tasks/delete");
+    }
+
+    [Theory]
+    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    public async Task an_exec_is_killed_and_init_lives(string version)
+    {
+        var containerd = await containerds.GetAsync(version);
+        using var events = new EventLog(containerd);
+        await using var container = await RunningContainer.StartAsync(containerd, ["--memory-limit", $"{64 << 20}"], "/sleep.native");
+        Assert.Equal(137u, (await container.ExecAsync("/grow.native")).Status);
+        await events.ComesAsync(
+            container.Id, "/tasks/create", "/tasks/start", "/tasks/exec-added", "/tasks/exec-started", "/tasks/oom", "/tasks/exit");
+        Assert.Equal("RUNNING", (await container.StateAsync()).Status);
+    }
+
+    [Theory]
+    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    public async Task a_container_beside_the_one_that_is_killed_has_no_event(string version)
+    {
+        var containerd = await containerds.GetAsync(version);
+        using var events = new EventLog(containerd);
+        var pod = new PodCgroup(ProgramTests.Id(), 48 << 20);
+        try
+        {
+            string beside;
+            await using (var container = await RunningContainer.StartAsync(containerd, ["--cgroup", pod.Path + "/beside"], "/sleep.native"))
+            {
+                beside = container.Id;
+                var id = ProgramTests.Id();
+                var result = await containerd.CtrAsync(
+                    "run", "--rm", "--null-io", "--cgroup", pod.Path + "/grows", "--runtime", Repository.Shim, PrivateContainerd.Image, id, "/grow.native");
+                Assert.Equal(137u, result.Status);
+                await events.ComesAsync(id, "/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit", "/tasks/delete");
+            }
+
+            await events.ComesAsync(beside, "/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete");
+        }
+        finally
+        {
+            await pod.RemoveAsync();
+        }
+    }
+
+    private async Task ForEachAsync(string version, Func<PrivateContainerd, string, int, Task> run, params string[] topics)
+    {
+        var containerd = await containerds.GetAsync(version);
+        using var events = new EventLog(containerd);
+        await Parallel.ForEachAsync(Enumerable.Range(0, Runs), new ParallelOptions { MaxDegreeOfParallelism = AtOnce }, async (i, _) =>
+        {
+            var id = ProgramTests.Id();
+            await run(containerd, id, i);
+            await events.ComesAsync(id, topics);
+        });
+    }
+
+    /// <summary>What <c>ctr events</c> shows.</summary>
+    private sealed class EventLog : IDisposable
+    {
+        private readonly ChildProcess _ctr;
+        private readonly string _output;
+
+        public EventLog(PrivateContainerd containerd) => (_ctr, _output) = containerd.InBackground("events");
+
+        /// <summary>Waits until a container has had as many events; they have to be these.</summary>
+        public async Task ComesAsync(string id, params string[] topics)
+        {
+            List<string> seen = [];
+            _ = await Until.HoldsAsync(
+                async () => (seen = LifecycleTests.TopicsOf(await File.ReadAllTextAsync(_output), id)).Count >= topics.Length, RunningContainer.Patience);
+            Assert.Equal(topics, seen);
+        }
+
+        public void Dispose() => _ = _ctr.Signal(Signals.Kill);
+    }
+
+    /// <summary>A cgroup with a limit, as the kubelet makes one for a pod.</summary>
+    private sealed class PodCgroup
+    {
+        private readonly string _folder;
+
+        public PodCgroup(string name, long limit)
+        {
+            Path = "/skiff-pod-" + name;
+            var unified = !Directory.Exists("/sys/fs/cgroup/memory");
+            _folder = (unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory") + Path;
+            _ = Directory.CreateDirectory(_folder);
+            File.WriteAllText(_folder + (unified ? "/memory.max" : "/memory.limit_in_bytes"), $"{limit}");
+        }
+
+        public string Path { get; }
+
+        public async Task RemoveAsync()
+        {
+            using var limit = new CancellationTokenSource(RunningContainer.Patience);
+            Assert.True(await NamedCgroup.RemoveAsync(Path, limit.Token));
+        }
+    }
+}
