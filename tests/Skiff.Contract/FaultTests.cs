@@ -59,7 +59,8 @@ public sealed class FaultTests(Containerds containerds)
     {
         var containerd = await containerds.GetAsync(version);
         var random = new Random(20);
-        for (var round = 0; round < 6; round++)
+        const int points = 10;
+        for (var round = 0; round < points; round++)
         {
             var id = ProgramTests.Id();
             var kind = round % 2 == 0 ? ".native" : ".wasm";

@@ -7,6 +7,7 @@ using Skiff.Containerd.Options;
 using Skiff.Containerd.Task;
 using Skiff.Containerd.Types;
 using Skiff.Linux.Files;
+using Skiff.Linux.Mounts;
 using Skiff.Linux.Processes;
 using Skiff.Testing;
 using Skiff.Ttrpc;
@@ -19,7 +20,7 @@ public sealed class ShimProtocolTests : IAsyncLifetime
     private const string Service = "containerd.task.v2.Task";
     private static readonly TimeSpan _patience = TimeSpan.FromSeconds(30);
 
-    private readonly string _bundle = Directory.CreateTempSubdirectory("skiff-bundle-").FullName;
+    private string _bundle = Directory.CreateTempSubdirectory("skiff-bundle-").FullName;
     private readonly string _id = "p" + Guid.NewGuid().ToString("n")[..12];
     private string _socket = "";
 
@@ -105,6 +106,76 @@ public sealed class ShimProtocolTests : IAsyncLifetime
         Assert.Null((await CallAsync(client, "Create", new CreateTaskRequest { Id = _id, Bundle = _bundle }, CreateTaskResponse.Parser)).Error);
         Assert.Equal(137u, (await CallAsync(client, "Delete", new DeleteRequest { Id = _id }, DeleteResponse.Parser)).Value!.ExitStatus);
         await GoneAsync(client);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task a_full_disk_under_the_bundle_is_named_and_leaves_nothing(bool started)
+    {
+        var whole = Directory.CreateTempSubdirectory("skiff-full-").FullName;
+        Mounter.Mount("tmpfs", "tmpfs", whole, ["size=4m"]);
+        var was = _bundle;
+        try
+        {
+            var copy = await Command.RunAsync(new SpawnRequest { Path = "/bin/cp", Arguments = ["cp", "-a", _bundle + "/.", whole] }, _patience);
+            Assert.True(copy.Exit.Success, copy.Error);
+            _bundle = whole;
+            var client = started ? await StartAsync() : null;
+            await using (var filler = File.Create(whole + "/filler"))
+            {
+                _ = await Assert.ThrowsAsync<IOException>(async () =>
+                {
+                    while (true)
+                    {
+                        await filler.WriteAsync(new byte[4096]);
+                        await filler.FlushAsync();
+                    }
+                });
+            }
+
+            if (client is null)
+            {
+                var result = await Command.RunAsync(StartRequest(), _patience);
+                Assert.Equal(1u, result.Exit.ShellCode);
+                Assert.Contains($"{whole}/address", result.Error, StringComparison.Ordinal);
+                Assert.Contains("no space left on device", result.Error, StringComparison.OrdinalIgnoreCase);
+                Assert.DoesNotContain(Directory.GetDirectories("/proc").Select(CommandLine), c => c.Contains(_id, StringComparison.Ordinal));
+            }
+            else
+            {
+                using (client)
+                {
+                    var created = await CallAsync(client, "Create", new CreateTaskRequest { Id = _id, Bundle = _bundle }, CreateTaskResponse.Parser);
+                    Assert.Contains("no space left on device", created.Error!.Message, StringComparison.OrdinalIgnoreCase);
+                    Assert.Contains(whole, created.Error.Message, StringComparison.Ordinal);
+                    Assert.Equal(TtrpcCode.NotFound, (await CallAsync(client, "State", new StateRequest { Id = _id }, StateResponse.Parser)).Error!.Code);
+                    await GoneAsync(client);
+                }
+            }
+
+            Assert.False(Directory.Exists("/run/containerd/runc/skiff-test/" + _id));
+            Assert.False(Directory.Exists("/sys/fs/cgroup/memory/skiff-protocol/" + _id));
+            Assert.Empty(Directory.GetFiles(whole, "*.tmp"));
+        }
+        finally
+        {
+            _bundle = was;
+            Mounter.UnmountTree(whole);
+            Directory.Delete(whole);
+        }
+
+        static string CommandLine(string folder)
+        {
+            try
+            {
+                return File.ReadAllText(folder + "/cmdline");
+            }
+            catch (IOException)
+            {
+                return "";
+            }
+        }
     }
 
     [Theory]
@@ -273,18 +344,19 @@ public sealed class ShimProtocolTests : IAsyncLifetime
         Assert.Contains(says, result.Error.Message, StringComparison.Ordinal);
     }
 
+    private SpawnRequest StartRequest() => new()
+    {
+        Path = Repository.Shim,
+        Arguments = [Repository.Shim, "-namespace", "skiff-test", "-id", _id, "-address", _bundle + "/none.sock", "start"],
+        WorkingDirectory = _bundle,
+
+        // As containerd.service hands it down: runc must not see it, or its start waits for a notification that never comes.
+        Environment = [$"PATH={Environment.GetEnvironmentVariable("PATH")}", $"NOTIFY_SOCKET={_bundle}/notify"],
+    };
+
     private async Task<CommandResult> RunStartAsync(byte[] input)
     {
-        var request = new SpawnRequest
-        {
-            Path = Repository.Shim,
-            Arguments = [Repository.Shim, "-namespace", "skiff-test", "-id", _id, "-address", _bundle + "/none.sock", "start"],
-            WorkingDirectory = _bundle,
-
-            // As containerd.service hands it down: runc must not see it, or its start waits for a notification that never comes.
-            Environment = [$"PATH={Environment.GetEnvironmentVariable("PATH")}", $"NOTIFY_SOCKET={_bundle}/notify"],
-        };
-        var result = await Command.RunAsync(request, _patience, input);
+        var result = await Command.RunAsync(StartRequest(), _patience, input);
         Assert.Equal((0u, ""), (result.Exit.ShellCode, result.Error));
         return result;
     }

@@ -69,26 +69,26 @@ internal static class StartCommand
             return (null, $"the socket path {path} is longer than {longestPath} bytes; use a shorter socket_dir");
         }
 
-        // 3. A daemon, if none answers there.
+        // 3. A daemon, if none answers there. What may fail for want of room on the disk comes before it.
+        var address = "unix://" + path;
         var listener = await ShimSocket.ListenAsync(path, cancellation).ConfigureAwait(false);
-        if (listener is not null)
+        try
         {
-            try
+            AtomicFile.Write(Path.Combine(bundle, "address"), Encoding.UTF8.GetBytes(address), 0x1A4); // 0644
+            if (listener is not null)
             {
                 StartDaemon(arguments, input.Params, settings, group, path, bundle, listener.SafeHandle);
             }
-            catch
-            {
-                listener.Dispose(); // and with it the socket file
-                throw;
-            }
-
-            // Not disposed on success: that would remove the file. The descriptor ends with this process.
+        }
+        catch
+        {
+            listener?.Dispose(); // and with it the socket file
+            throw;
         }
 
+        // The listener is not disposed on success: that would remove the file. The descriptor ends with this process.
+
         // 4. The answer, in the form that this containerd reads.
-        var address = "unix://" + path;
-        AtomicFile.Write(Path.Combine(bundle, "address"), Encoding.UTF8.GetBytes(address), 0x1A4); // 0644
         return (input.Params is null
             ? Encoding.UTF8.GetBytes(address)
             : new BootstrapResult { Version = 2, Address = address, Protocol = "ttrpc" }.ToByteArray(), null);
