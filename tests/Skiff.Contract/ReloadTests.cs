@@ -44,6 +44,7 @@ public sealed class ReloadTests(Containerds containerds)
         {
             Assert.Equal("hello from wasm, 1 arguments\n", (await container.ExecAsync("/hello.wasm")).Text);
             Assert.Contains($"{pid}", (await containerd.CtrAsync("task", "ps", container.Id)).Output, StringComparison.Ordinal);
+            Assert.Contains("\"pids\"", (await containerd.CtrAsync("task", "metrics", "--format", "json", container.Id)).Demand().Output, StringComparison.Ordinal);
         }
 
         for (var i = 0; i < ending.Length; i++)

@@ -45,8 +45,12 @@ public sealed class TerminalTests(Containerds containerds)
             {
                 // WASI has no call for it.
                 PseudoTerminal.Resize(terminal, 123, 45);
-                Assert.True(ctr.Signal(28)); // SIGWINCH: ctr's terminal is not its controlling one
-                await session.SeesAsync("size 123x45", () => session.Type("size\n"));
+                await session.SeesAsync("size 123x45", () =>
+                {
+                    // SIGWINCH, because ctr's terminal is not its controlling one; again, because ctr listens for it only after the start.
+                    Assert.True(ctr.Signal(28));
+                    session.Type("size\n");
+                });
             }
 
             session.Type("burst\n");

@@ -1,14 +1,23 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text.RegularExpressions;
 using Skiff.Linux.Processes;
 using Skiff.Testing;
 
 namespace Skiff.Contract.Stations;
 
-/// <summary>check.sh on whole machines: systemd as process 1, containerd as its service, both cgroup drivers; once on cgroup v2.</summary>
-public sealed class StationTests : IDisposable
+/// <summary>
+/// check.sh on whole machines: systemd as process 1, containerd as its service, both cgroup drivers; once on cgroup v2, and there these
+/// tests themselves too, with both OCI runtimes.
+/// </summary>
+public sealed partial class StationTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("skiff-station-").FullName;
 
-    private static string Script => Path.Combine(Repository.Root, "tests", "Skiff.Contract", "Stations", "check.sh");
+    // What depends on the cgroup's version or on the OCI runtime.
+    private static readonly string[] _classes = [nameof(OomTests), nameof(StatisticsTests), nameof(ResourceTests), nameof(ExecTests)];
+
+    private static string Script => ScriptNamed("check.sh");
 
     private string Image => Path.Combine(_folder, "image.tar");
 
@@ -41,6 +50,42 @@ public sealed class StationTests : IDisposable
             TimeSpan.FromMinutes(15), [], Path.Combine(machine, "run.sh"), "-t", "600", "-a", Repository.Out + ":/opt/skiff", "-a", Image + ":/skiff-guests.tar", Script);
         Assert.True(check.Exit.Success && check.OutputText.Contains("station ok", StringComparison.Ordinal), check.OutputText + check.Error);
     }
+
+    [Fact]
+    public async Task a_machine_with_cgroup_v2_keeps_the_contract_with_runc_and_with_crun()
+    {
+        var machine = Need("vm/run.sh");
+        var arguments = Path.Combine(_folder, "arguments");
+        await File.WriteAllLinesAsync(arguments, _classes.SelectMany(c => new[] { "-class", $"Skiff.Contract.{c}" }));
+        var runtime = RuntimeEnvironment.GetRuntimeDirectory().TrimEnd('/'); // …/shared/Microsoft.NETCore.App/VERSION
+        var dotnet = Path.GetFullPath(Path.Combine(runtime, "..", "..", ".."));
+        (string From, string To)[] files =
+        [
+            (Path.Combine(Repository.Root, "Operator.sln"), "/repo/Operator.sln"),
+            (Repository.Out, "/repo/out"),
+            (Repository.Guests, "/repo/artifacts/guests"),
+            (AppContext.BaseDirectory.TrimEnd('/'), "/repo/tests"),
+            (runtime, "/dotnet" + runtime[dotnet.Length..]),
+            (Path.Combine(dotnet, "host"), "/dotnet/host"),
+            (arguments, "/arguments"),
+        ];
+        var check = await RunAsync(
+            TimeSpan.FromMinutes(28),
+            [],
+            Path.Combine(machine, "run.sh"),
+            ["-t", "1620", .. files.SelectMany(f => new[] { "-a", $"{f.From}:{f.To}" }), ScriptNamed("contract.sh")]);
+        Assert.True(check.Exit.Success && check.OutputText.Contains("contract ok", StringComparison.Ordinal), check.OutputText + check.Error);
+
+        // The tests of containerds that the machine does not have are skipped, and only those.
+        var summaries = Summary().Matches(check.OutputText);
+        Assert.Equal(2, summaries.Count);
+        Assert.All(summaries, s => Assert.True(int.Parse(s.Groups[1].Value, CultureInfo.InvariantCulture) >= 4 * int.Parse(s.Groups[2].Value, CultureInfo.InvariantCulture) / 3, s.Value));
+    }
+
+    [GeneratedRegex("Total: ([0-9]+), Errors: 0, Failed: 0, Skipped: ([0-9]+)")]
+    private static partial Regex Summary();
+
+    private static string ScriptNamed(string name) => Path.Combine(Repository.Root, "tests", "Skiff.Contract", "Stations", name);
 
     private static async Task<CommandResult> RunAsync(TimeSpan limit, string[] environment, string script, params string[] arguments) => await Command.RunAsync(
         new SpawnRequest
