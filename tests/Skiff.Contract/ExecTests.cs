@@ -1,12 +1,10 @@
-using System.Globalization;
-using System.Text.RegularExpressions;
 using Skiff.Linux.Processes;
 using Skiff.Testing;
 
 namespace Skiff.Contract;
 
 /// <summary>More processes in a running container.</summary>
-public sealed partial class ExecTests(Containerds containerds)
+public sealed class ExecTests(Containerds containerds)
 {
     private static readonly string[] _kinds = [".wasm", ".component.wasm", ".native"];
 
@@ -86,14 +84,14 @@ public sealed partial class ExecTests(Containerds containerds)
 
         var all = "";
         Assert.True(await Until.HoldsAsync(
-            async () => (all = await File.ReadAllTextAsync(output)).Contains($"\"container_id\":\"{id}\"", StringComparison.Ordinal) && TopicsOf(all, id)[^1] == "/tasks/delete",
+            async () => (all = await File.ReadAllTextAsync(output)).Contains($"\"container_id\":\"{id}\"", StringComparison.Ordinal) && LifecycleTests.TopicsOf(all, id)[^1] == "/tasks/delete",
             RunningContainer.Patience));
         Assert.True(events.Signal(Signals.Kill));
         Assert.Equal(
             ["/tasks/create", "/tasks/start", "/tasks/exec-added", "/tasks/exec-started", "/tasks/exit", "/tasks/exec-added", "/tasks/exec-started",
                 "/tasks/exit", "/tasks/exit", "/tasks/delete"],
-            TopicsOf(all, id));
-        var exits = all.Split('\n').Where(l => l.Contains("/tasks/exit ", StringComparison.Ordinal) && ContainerId().Match(l).Groups[1].Value == id).ToList();
+            LifecycleTests.TopicsOf(all, id));
+        var exits = all.Split('\n').Where(l => l.Contains("/tasks/exit ", StringComparison.Ordinal) && LifecycleTests.ContainerId().Match(l).Groups[1].Value == id).ToList();
         Assert.Contains("\"id\":\"last\"", exits[1], StringComparison.Ordinal);
         Assert.Contains($"\"id\":\"{id}\"", exits[2], StringComparison.Ordinal);
     }
@@ -127,11 +125,4 @@ public sealed partial class ExecTests(Containerds containerds)
         Assert.Contains("give the image an empty folder /.skiff", (await container.ExecAsync("/hello.wasm")).Text, StringComparison.Ordinal);
         Assert.Equal("hello from native, 1 arguments\n", (await container.ExecAsync("/hello.native")).Text);
     }
-
-    [GeneratedRegex("\"container_id\":\"([^\"]+)\"")]
-    private static partial Regex ContainerId();
-
-    private static List<string> TopicsOf(string events, string id) =>
-        [.. events.Split('\n').Where(l => ContainerId().Match(l).Groups[1].Value == id)
-            .Select(l => l.Split(' ').First(w => w.StartsWith("/tasks/", true, CultureInfo.InvariantCulture)))];
 }

@@ -99,7 +99,7 @@ public sealed partial class LifecycleTests(Containerds containerds)
     }
 
     [GeneratedRegex("\"container_id\":\"([^\"]+)\"")]
-    private static partial Regex ContainerId();
+    internal static partial Regex ContainerId();
 
     internal static List<string> TopicsOf(string events, string id) =>
         [.. events.Split('\n').Where(l => ContainerId().Match(l).Groups[1].Value == id)
