@@ -21,17 +21,20 @@ public sealed class OomKillCounter : IDisposable
 {
     private const int FileSize = 1024;
     private const int NonBlocking = 0x800;
+    private const string V2File = "memory.events";
 
     private static ReadOnlySpan<byte> Key => "oom_kill "u8;
 
     private static ReadOnlySpan<byte> UnderOom => "under_oom 1\n"u8;
 
     private readonly SafeFileHandle _file;
+    private readonly SafeFileHandle? _above;
     private readonly SafeFileHandle? _notice;
 
-    private OomKillCounter(SafeFileHandle file, SafeFileHandle? notice)
+    private OomKillCounter(SafeFileHandle file, SafeFileHandle? above, SafeFileHandle? notice)
     {
         _file = file;
+        _above = above;
         _notice = notice;
     }
 
@@ -48,12 +51,18 @@ public sealed class OomKillCounter : IDisposable
             return (null, "it is in no memory cgroup");
         }
 
-        SafeFileHandle? file = null, notice = null;
+        SafeFileHandle? file = null, above = null, notice = null;
         try
         {
-            file = File.OpenHandle(Path.Combine(folder, cgroup.IsUnified ? "memory.events" : "memory.oom_control"), FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
-            if (!cgroup.IsUnified)
+            if (cgroup.IsUnified)
             {
+                file = Open(Path.Combine(folder, V2File));
+                var upper = Path.Combine(Path.GetDirectoryName(folder)!, V2File);
+                above = File.Exists(upper) ? Open(upper) : null; // the root has none
+            }
+            else
+            {
+                file = Open(Path.Combine(folder, "memory.oom_control"));
                 var descriptor = Libc.eventfd(0, Libc.OpenCloseOnExec | NonBlocking);
                 if (descriptor < 0)
                 {
@@ -65,27 +74,65 @@ public sealed class OomKillCounter : IDisposable
                     Path.Combine(folder, "cgroup.event_control"), string.Create(CultureInfo.InvariantCulture, $"{descriptor} {file.DangerousGetHandle()}"));
             }
 
-            return (new OomKillCounter(file, notice), null);
+            return (new OomKillCounter(file, above, notice), null);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or LinuxException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             file?.Dispose();
+            above?.Dispose();
             notice?.Dispose();
             return (null, e.Message);
         }
+
+        static SafeFileHandle Open(string path) => File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
     }
 
     /// <summary>How many it is now.</summary>
     /// <param name="waits">Whether a process of it waits for memory now, and may be killed for that (v1 only).</param>
     /// <returns>Null when the cgroup is gone.</returns>
-    public ulong? Read(out bool waits)
+    public ulong? Read(out bool waits) => Count(_file, out waits);
+
+    /// <summary>How many it is now for the cgroup above, which has this one's in it; that one outlives this one.</summary>
+    /// <returns>Null where it does not count those (v1).</returns>
+    public ulong? ReadAbove() => _above is null ? null : Count(_above, out _);
+
+    /// <summary>Completes when <see cref="Read"/> may give more than it last did, at once or, when <see cref="IsEarly"/>, soon.</summary>
+    /// <param name="cancellation">Ends the wait.</param>
+    /// <exception cref="LinuxException">The kernel cannot watch it.</exception>
+    public async Task ChangedAsync(CancellationToken cancellation)
+    {
+        if (_notice is null)
+        {
+            await Readiness.ChangedAsync(_file, cancellation).ConfigureAwait(false);
+            return;
+        }
+
+        await Readiness.ReadableAsync(_notice, cancellation).ConfigureAwait(false);
+        Take();
+    }
+
+    /// <summary>Completes when <see cref="ReadAbove"/> may give more than it last did; never where there is nothing to read.</summary>
+    /// <param name="cancellation">Ends the wait.</param>
+    /// <exception cref="LinuxException">The kernel cannot watch it.</exception>
+    public Task ChangedAboveAsync(CancellationToken cancellation) =>
+        _above is null ? Task.Delay(Timeout.Infinite, cancellation) : Readiness.ChangedAsync(_above, cancellation);
+
+    /// <summary>Ends it; no wait may be under way.</summary>
+    public void Dispose()
+    {
+        _file.Dispose();
+        _above?.Dispose();
+        _notice?.Dispose();
+    }
+
+    private static ulong? Count(SafeFileHandle file, out bool waits)
     {
         waits = false;
         Span<byte> buffer = stackalloc byte[FileSize];
         scoped ReadOnlySpan<byte> text;
         try
         {
-            text = buffer[..RandomAccess.Read(_file, buffer, 0)];
+            text = buffer[..RandomAccess.Read(file, buffer, 0)];
         }
         catch (IOException)
         {
@@ -105,28 +152,6 @@ public sealed class OomKillCounter : IDisposable
         }
 
         return 0; // a kernel before 4.13
-    }
-
-    /// <summary>Completes when <see cref="Read"/> may give more than it last did, at once or, when <see cref="IsEarly"/>, soon.</summary>
-    /// <param name="cancellation">Ends the wait.</param>
-    /// <exception cref="LinuxException">The kernel cannot watch it.</exception>
-    public async Task ChangedAsync(CancellationToken cancellation)
-    {
-        if (_notice is null)
-        {
-            await Readiness.ChangedAsync(_file, cancellation).ConfigureAwait(false);
-            return;
-        }
-
-        await Readiness.ReadableAsync(_notice, cancellation).ConfigureAwait(false);
-        Take();
-    }
-
-    /// <summary>Ends it; no wait may be under way.</summary>
-    public void Dispose()
-    {
-        _file.Dispose();
-        _notice?.Dispose();
     }
 
     private unsafe void Take()

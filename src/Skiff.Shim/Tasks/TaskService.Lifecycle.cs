@@ -225,6 +225,8 @@ internal sealed partial class TaskService
                 {
                     Watch(task, process.Child!);
                 }
+
+                task.Oom?.Begin();
             }
 
             return new StartResponse { Pid = process.Pid };
@@ -383,7 +385,7 @@ internal sealed partial class TaskService
     {
         if (task.Cgroup is { } cgroup)
         {
-            task.Oom = OomWatch.Start(
+            task.Oom = OomWatch.Open(
                 task.Id,
                 cgroup,
                 () =>
@@ -457,7 +459,15 @@ internal sealed partial class TaskService
         {
             process.State = TaskState.Stopped;
             process.Streams?.ProcessEnded();
-            task.Oom?.Check();
+            if (process.IsExec)
+            {
+                task.Oom?.Check();
+            }
+            else
+            {
+                task.Oom?.CheckLast(exit);
+            }
+
             Log.Exited(_logger, task.Id, process.ExecId, process.Pid, exit.ShellCode);
             _events.Publish("/tasks/exit", "containerd.events.TaskExit", new TaskExit
             {

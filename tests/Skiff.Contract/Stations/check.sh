@@ -28,6 +28,18 @@ for _ in $(seq 100); do ctr task ls | grep -q 'family.*STOPPED' && break; sleep 
 (ctr task delete family 2>&1 || true) | grep 'exit code 137'
 ctr container rm family
 
+# A kill for want of memory is one event, before the exit, although systemd removes a scope as soon as it is empty.
+ctr events > /tmp/events & events=$!
+for i in $(seq 12); do
+  timeout 120 ctr run --rm --null-io --memory-limit 33554432 --runtime $shim --runtime-config-path /tmp/systemd.toml --cgroup "system.slice:skiff:oom-$i" $image "oom-$i" /grow.native || [ $? = 137 ]
+done
+topics() { grep "\"container_id\":\"$1\"" /tmp/events | grep -o '/tasks/[a-z]*' | tr '\n' ' '; }
+for i in $(seq 12); do
+  for _ in $(seq 100); do topics "oom-$i" | grep -q delete && break; sleep 0.1; done
+  [ "$i" = 1 ] || [ "$(topics "oom-$i")" = "/tasks/create /tasks/start /tasks/oom /tasks/exit /tasks/delete " ] || { echo "events of oom-$i: $(topics "oom-$i")"; exit 1; }
+done
+kill $events
+
 for _ in $(seq 50); do [ -z "$(ls /run/containerd/s /run/containerd/runc/default)" ] || sleep 0.2; done
 ls -A /run/containerd/s /run/containerd/runc/default /run/containerd/io.containerd.runtime.v2.task/default | grep -v ':$' | grep . && exit 1
 [ "$(systemctl is-active skiff-sleeper.scope)" = inactive ]
