@@ -16,7 +16,7 @@ internal static class Compilation
 
     /// <summary>Compiles standard input to standard output.</summary>
     /// <returns>0; 126 when it is no module that can be compiled, with the reason on stderr.</returns>
-    public static int Run()
+    public static int Run(RunOptions options)
     {
         using var input = Console.OpenStandardInput();
         using var buffer = new MemoryStream();
@@ -40,7 +40,7 @@ internal static class Compilation
         try
         {
             var isComponent = IsComponent(module);
-            using var engine = NewEngine(isComponent);
+            using var engine = NewEngine(isComponent, options.MaxMemory);
             if (isComponent)
             {
                 using var component = Component.FromBytes(engine, module);
@@ -63,10 +63,17 @@ internal static class Compilation
     }
 
     /// <summary>The engine, set up alike for compiling and for running: an artifact loads only under the settings it was made with.</summary>
-    public static Engine NewEngine(bool isComponent)
+    /// <param name="isComponent">Whether it is for a component.</param>
+    /// <param name="maxMemory">The most memory the guest may have, in bytes, or null. An artifact made with a limit runs only with one, of whatever size.</param>
+    public static Engine NewEngine(bool isComponent, ulong? maxMemory = null)
     {
         using var config = new Config();
         _ = config.WithComponentModel(isComponent);
+        if (maxMemory is { } limit)
+        {
+            GuestMemory.Limit(config, limit);
+        }
+
         return new Engine(config);
     }
 

@@ -33,7 +33,7 @@ internal static class Guest
         }
 
         var component = Compilation.IsComponent(bytes);
-        using var engine = Compilation.NewEngine(component);
+        using var engine = Compilation.NewEngine(component, options.MaxMemory);
         using var store = new Store(engine);
         store.SetWasiConfiguration(Wasi(options));
         Func<int>? entry;
@@ -43,7 +43,7 @@ internal static class Guest
         }
         catch (WasmtimeException e) when (e is not TrapException && e.ExitCode is null)
         {
-            return Libc.Report($"{options.Module} cannot be loaded: {e.Message.TrimEnd()}; {Fix}", RunOptions.CannotRun);
+            return Libc.Report($"{options.Module} cannot be loaded: {e.Message.TrimEnd()}{(GuestMemory.IsReason(e) ? "" : "; " + Fix)}", RunOptions.CannotRun);
         }
         catch (WasmtimeException e)
         {

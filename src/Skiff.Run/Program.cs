@@ -20,4 +20,4 @@ if (options.Version)
     return 0;
 }
 
-return options.Compile ? Compilation.Run() : Guest.Run(options);
+return options.Compile ? Compilation.Run(options) : Guest.Run(options);

@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Skiff.Run;
 
 /// <summary>A folder of the container that the guest sees.</summary>
@@ -15,8 +17,8 @@ internal sealed record RunOptions
     /// <summary>The exit status for a module that cannot be run.</summary>
     public const int CannotRun = 126;
 
-    private const string UsageText = "usage: skiff-run run --module FILE [--artifact FILE] [--dir GUEST=PATH[:ro]]... -- NAME [ARGUMENT]... "
-        + "| skiff-run compile < MODULE > ARTIFACT | skiff-run --version";
+    private const string UsageText = "usage: skiff-run run --module FILE [--artifact FILE] [--max-memory BYTES] [--dir GUEST=PATH[:ro]]... -- NAME [ARGUMENT]... "
+        + "| skiff-run compile [--limited] < MODULE > ARTIFACT | skiff-run --version";
 
     public bool Version { get; private init; }
 
@@ -31,6 +33,9 @@ internal sealed record RunOptions
     /// <summary>Empty: the container's whole tree at its own places.</summary>
     public IReadOnlyList<Preopen> Directories { get; private init; } = [];
 
+    /// <summary>The most memory the guest may have, in bytes; null: as much as its container. For compile only whether there is a limit counts.</summary>
+    public ulong? MaxMemory { get; private init; }
+
     /// <summary>The guest's own arguments, its name first.</summary>
     public string[] Arguments { get; private init; } = [];
 
@@ -41,9 +46,9 @@ internal sealed record RunOptions
             return (new RunOptions { Version = true }, null);
         }
 
-        if (words is ["compile"])
+        if (words is ["compile"] or ["compile", "--limited"])
         {
-            return (new RunOptions { Compile = true }, null);
+            return (new RunOptions { Compile = true, MaxMemory = words.Length > 1 ? ulong.MaxValue : null }, null);
         }
 
         if (words is not ["run", ..])
@@ -52,6 +57,7 @@ internal sealed record RunOptions
         }
 
         string module = "", artifact = "";
+        ulong? maxMemory = null;
         List<Preopen> directories = [];
         for (var i = 1; i < words.Length; i++)
         {
@@ -62,6 +68,14 @@ internal sealed record RunOptions
                     break;
                 case "--artifact" when i + 1 < words.Length:
                     artifact = words[++i];
+                    break;
+                case "--max-memory" when i + 1 < words.Length:
+                    if (!ulong.TryParse(words[++i], NumberStyles.None, CultureInfo.InvariantCulture, out var bytes))
+                    {
+                        return (null, $"--max-memory \"{words[i]}\" is not a number of bytes");
+                    }
+
+                    maxMemory = bytes;
                     break;
                 case "--dir" when i + 1 < words.Length:
                     var text = words[++i];
@@ -75,7 +89,7 @@ internal sealed record RunOptions
                     directories.Add(new Preopen(parts[0], parts[1], readOnly));
                     break;
                 case "--" when module.Length > 0 && i + 1 < words.Length:
-                    return (new RunOptions { Module = module, Artifact = artifact, Directories = directories, Arguments = words[(i + 1)..] }, null);
+                    return (new RunOptions { Module = module, Artifact = artifact, MaxMemory = maxMemory, Directories = directories, Arguments = words[(i + 1)..] }, null);
                 default:
                     return (null, $"\"{words[i]}\" was not expected; {UsageText}");
             }

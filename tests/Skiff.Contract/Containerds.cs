@@ -11,21 +11,34 @@ namespace Skiff.Contract;
 /// <summary>One containerd of each version for all tests; each demands at its end that nothing of its containers is left.</summary>
 public sealed class Containerds : IAsyncLifetime
 {
-    private readonly ConcurrentDictionary<string, PrivateContainerd> _running = [];
+    private readonly ConcurrentDictionary<(string Version, bool Cri), PrivateContainerd> _running = [];
 
     public static TheoryData<string> Versions => [.. ContainerdVersion.All.Select(v => v.Name)];
 
     public ValueTask InitializeAsync() => ValueTask.CompletedTask;
 
+    /// <summary>The containerd of a version with its CRI plugin, or a skip that says what is missing.</summary>
+    public async Task<PrivateContainerd> GetForPodsAsync(string name)
+    {
+        if (await CriTools.LocateAsync() is { } missing)
+        {
+            Assert.Skip(missing);
+        }
+
+        return await GetAsync(name, cri: true);
+    }
+
     /// <summary>The containerd of a version, or a skip that says what is missing.</summary>
-    public async Task<PrivateContainerd> GetAsync(string name)
+    public Task<PrivateContainerd> GetAsync(string name) => GetAsync(name, cri: false);
+
+    private async Task<PrivateContainerd> GetAsync(string name, bool cri)
     {
         if (Repository.Missing is { } lacking)
         {
             Assert.Skip(lacking);
         }
 
-        if (_running.TryGetValue(name, out var running))
+        if (_running.TryGetValue((name, cri), out var running))
         {
             return running;
         }
@@ -37,7 +50,7 @@ public sealed class Containerds : IAsyncLifetime
             Assert.Skip(missing!);
         }
 
-        return _running[name] = await PrivateContainerd.StartAsync(version, binaries);
+        return _running[(name, cri)] = await PrivateContainerd.StartAsync(version, binaries, cri);
     }
 
     public async ValueTask DisposeAsync()

@@ -1,4 +1,3 @@
-using Skiff.Linux.Processes;
 using Skiff.Testing;
 
 namespace Skiff.Contract;
@@ -69,7 +68,7 @@ public sealed class ExecTests(Containerds containerds)
     public async Task an_exec_ends_before_its_container_and_events_say_so_in_order(string version)
     {
         var containerd = await containerds.GetAsync(version);
-        var (events, output) = containerd.InBackground("events");
+        using var events = new EventLog(containerd);
         string id;
         await using (var container = await RunningContainer.StartAsync(containerd, [], "/sleep.native"))
         {
@@ -82,16 +81,10 @@ public sealed class ExecTests(Containerds containerds)
             Assert.Equal(137u, (await exec.Exit.WaitAsync(RunningContainer.Patience)).ShellCode);
         }
 
-        var all = "";
-        Assert.True(await Until.HoldsAsync(
-            async () => (all = await File.ReadAllTextAsync(output)).Contains($"\"container_id\":\"{id}\"", StringComparison.Ordinal) && LifecycleTests.TopicsOf(all, id)[^1] == "/tasks/delete",
-            RunningContainer.Patience));
-        Assert.True(events.Signal(Signals.Kill));
-        Assert.Equal(
-            ["/tasks/create", "/tasks/start", "/tasks/exec-added", "/tasks/exec-started", "/tasks/exit", "/tasks/exec-added", "/tasks/exec-started",
-                "/tasks/exit", "/tasks/exit", "/tasks/delete"],
-            LifecycleTests.TopicsOf(all, id));
-        var exits = all.Split('\n').Where(l => l.Contains("/tasks/exit ", StringComparison.Ordinal) && LifecycleTests.ContainerId().Match(l).Groups[1].Value == id).ToList();
+        await events.ComesAsync(
+            id, "/tasks/create", "/tasks/start", "/tasks/exec-added", "/tasks/exec-started", "/tasks/exit", "/tasks/exec-added", "/tasks/exec-started",
+            "/tasks/exit", "/tasks/exit", "/tasks/delete");
+        var exits = (await events.LinesAsync(id)).Where(l => l.Contains("/tasks/exit ", StringComparison.Ordinal)).ToList();
         Assert.Contains("\"id\":\"last\"", exits[1], StringComparison.Ordinal);
         Assert.Contains($"\"id\":\"{id}\"", exits[2], StringComparison.Ordinal);
     }

@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using Skiff.Linux.Processes;
 using Skiff.Testing;
 
@@ -59,16 +60,18 @@ public sealed class FaultTests(Containerds containerds)
     {
         var containerd = await containerds.GetAsync(version);
         var random = new Random(20);
-        const int points = 10;
-        for (var round = 0; round < points; round++)
+        for (var point = 0; point < 20; point++)
         {
+            var moment = (Moment)(point % Enum.GetValues<Moment>().Length);
             var id = ProgramTests.Id();
-            var kind = round % 2 == 0 ? ".native" : ".wasm";
-            var (ctr, _) = containerd.InBackground("run", "--null-io", "--runtime", Repository.Shim, PrivateContainerd.Image, id, "/hello" + kind);
-            await Task.Delay(random.Next(400)); // the moment is the matter of the test
+            var ctr = await BeginAsync(containerd, moment, id, point % 4 < 2 ? ".native" : ".wasm");
+            await Task.Delay(random.Next(60)); // the moment is the matter of the test
             await containerd.KillAsync();
             _ = await ctr.Exit.WaitAsync(RunningContainer.Patience);
             await containerd.StartAgainAsync();
+
+            var found = (await containerd.CtrAsync("task", "ls")).Output;
+            Assert.True(moment is not (Moment.Running or Moment.Exec) || Regex.IsMatch(found, $"{id} +[0-9]+ +RUNNING"), $"point {point}, {moment}: {found}");
 
             // Whatever of the container containerd knows of can be removed; what it does not know of goes by itself.
             _ = await containerd.CtrAsync("task", "kill", "--signal", "SIGKILL", id);
@@ -80,9 +83,48 @@ public sealed class FaultTests(Containerds containerds)
                         return containerd.Leftovers().Count == 0;
                     },
                     RunningContainer.Patience),
-                $"round {round}: {string.Join('\n', containerd.Leftovers())}");
+                $"point {point}, {moment}: {string.Join('\n', containerd.Leftovers())}");
             _ = await containerd.CtrAsync("container", "rm", id);
         }
+    }
+
+    /// <summary>Brings a container to a moment of its life, or into it.</summary>
+    private static async Task<ChildProcess> BeginAsync(PrivateContainerd containerd, Moment moment, string id, string kind)
+    {
+        string[] words = ["run", "--detach", "--null-io", "--runtime", Repository.Shim, PrivateContainerd.Image, id, "/sleep" + kind];
+        if (moment is Moment.ShimStart or Moment.Create)
+        {
+            var (run, _) = containerd.InBackground(words);
+            var sign = moment == Moment.ShimStart ? containerd.Bundle(id) : Path.Combine(containerd.Bundle(id), "address");
+            Assert.True(await Until.HoldsAsync(() => Task.FromResult(Path.Exists(sign)), RunningContainer.Patience));
+            return run;
+        }
+
+        _ = (await containerd.CtrAsync(words)).Demand();
+        string[] kill = ["task", "kill", "--signal", "SIGKILL", id];
+        if (moment == Moment.Delete)
+        {
+            _ = (await containerd.CtrAsync(kill)).Demand();
+            Assert.True(await Until.HoldsAsync(async () => (await containerd.CtrAsync("task", "ls")).Output.Contains("STOPPED", StringComparison.Ordinal), RunningContainer.Patience));
+        }
+
+        return containerd.InBackground(moment switch
+        {
+            Moment.Exec => ["task", "exec", "--exec-id", "exec", "--fifo-dir", Path.Combine(containerd.Folder, "fifos-" + id), id, "/hello" + kind],
+            Moment.Exit => kill,
+            Moment.Delete => ["task", "rm", id],
+            _ => ["task", "ls"],
+        }).Process;
+    }
+
+    private enum Moment
+    {
+        ShimStart,
+        Create,
+        Running,
+        Exec,
+        Exit,
+        Delete,
     }
 
     private static async Task NothingLeftAsync(PrivateContainerd containerd) => Assert.True(

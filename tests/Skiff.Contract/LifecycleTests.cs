@@ -1,12 +1,10 @@
-using System.Globalization;
-using System.Text.RegularExpressions;
 using Skiff.Linux.Processes;
 using Skiff.Testing;
 
 namespace Skiff.Contract;
 
 /// <summary>Starting, ending and cleaning up.</summary>
-public sealed partial class LifecycleTests(Containerds containerds)
+public sealed class LifecycleTests(Containerds containerds)
 {
     private static readonly TimeSpan _patience = TimeSpan.FromSeconds(20);
 
@@ -43,7 +41,7 @@ public sealed partial class LifecycleTests(Containerds containerds)
     public async Task events_come_in_order_and_once_also_for_a_program_that_dies_at_once(string version)
     {
         var containerd = await containerds.GetAsync(version);
-        var (events, output) = containerd.InBackground("events");
+        using var events = new EventLog(containerd);
         List<string> ids = [];
         for (var i = 0; i < 10; i++)
         {
@@ -51,18 +49,9 @@ public sealed partial class LifecycleTests(Containerds containerds)
             _ = await containerd.RunAsync(ids[^1], "/exit.native", "7");
         }
 
-        var all = "";
-        Assert.True(await Until.HoldsAsync(
-            async () =>
-            {
-                all = await File.ReadAllTextAsync(output);
-                return ids.TrueForAll(id => TopicsOf(all, id).Contains("/tasks/delete"));
-            },
-            _patience), all);
-        Assert.True(events.Signal(Signals.Kill));
         foreach (var id in ids)
         {
-            Assert.Equal(["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"], TopicsOf(all, id));
+            await events.ComesAsync(id, "/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete");
         }
     }
 
@@ -97,13 +86,6 @@ public sealed partial class LifecycleTests(Containerds containerds)
         });
         Assert.True(await Until.HoldsAsync(() => Task.FromResult(containerd.Leftovers().Count == 0), _patience), string.Join('\n', containerd.Leftovers()));
     }
-
-    [GeneratedRegex("\"container_id\":\"([^\"]+)\"")]
-    internal static partial Regex ContainerId();
-
-    internal static List<string> TopicsOf(string events, string id) =>
-        [.. events.Split('\n').Where(l => ContainerId().Match(l).Groups[1].Value == id)
-            .Select(l => l.Split(' ').First(w => w.StartsWith("/tasks/", true, CultureInfo.InvariantCulture)))];
 
     private static async Task<(ChildProcess Run, string Output)> StartedAsync(PrivateContainerd containerd, string id, string program, string sign)
     {

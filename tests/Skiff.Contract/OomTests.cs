@@ -1,6 +1,5 @@
 using System.Globalization;
 using Skiff.Linux.Cgroups;
-using Skiff.Linux.Processes;
 using Skiff.Testing;
 
 namespace Skiff.Contract;
@@ -117,26 +116,6 @@ public sealed class OomTests(Containerds containerds)
             await run(containerd, id, i);
             await events.ComesAsync(id, topics);
         });
-    }
-
-    /// <summary>What <c>ctr events</c> shows.</summary>
-    private sealed class EventLog : IDisposable
-    {
-        private readonly ChildProcess _ctr;
-        private readonly string _output;
-
-        public EventLog(PrivateContainerd containerd) => (_ctr, _output) = containerd.InBackground("events");
-
-        /// <summary>Waits until a container has had as many events; they have to be these.</summary>
-        public async Task ComesAsync(string id, params string[] topics)
-        {
-            List<string> seen = [];
-            _ = await Until.HoldsAsync(
-                async () => (seen = LifecycleTests.TopicsOf(await File.ReadAllTextAsync(_output), id)).Count >= topics.Length, RunningContainer.Patience);
-            Assert.Equal(topics, seen);
-        }
-
-        public void Dispose() => _ = _ctr.Signal(Signals.Kill);
     }
 
     /// <summary>A cgroup with a limit, as the kubelet makes one for a pod.</summary>

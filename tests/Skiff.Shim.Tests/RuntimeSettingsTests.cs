@@ -85,7 +85,11 @@ public sealed class RuntimeSettingsTests
     [InlineData(false, "kubepods-pod1.slice:cri-containerd:abc", false)]
     [InlineData(true, "/kubepods/pod1/abc", true)]
     public void the_cgroup_driver_follows_the_path_where_the_options_are_silent(bool? said, string path, bool systemd) =>
-        Assert.Equal(systemd, new RuntimeSettings(SystemdCgroup: said).UsesSystemdCgroup(path));
+        Assert.Equal(systemd, new RuntimeSettings(SystemdCgroup: said).UsesSystemdCgroup(path, systemdRuns: true));
+
+    [Fact]
+    public void without_systemd_a_path_for_it_is_just_a_name() =>
+        Assert.False(new RuntimeSettings().UsesSystemdCgroup("pod.slice:cri-containerd:abc", systemdRuns: false));
 
     private static Any Packed(string type, IMessage message) => new() { TypeUrl = type, Value = message.ToByteString() };
 }

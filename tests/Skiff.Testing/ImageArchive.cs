@@ -12,6 +12,9 @@ public sealed class ImageArchive(string name)
     /// <summary>The image's name.</summary>
     public string Name => name;
 
+    /// <summary>What it runs unless somebody says otherwise.</summary>
+    public string Command { get; init; } = "/hello.wasm";
+
     /// <summary>Adds a folder.</summary>
     public ImageArchive Folder(string path)
     {
@@ -40,7 +43,7 @@ public sealed class ImageArchive(string name)
 
         var digest = Convert.ToHexStringLower(SHA256.HashData(layer.ToArray()));
         var config = Encoding.UTF8.GetBytes(
-            "{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{\"Cmd\":[\"/hello.wasm\"],\"WorkingDir\":\"/\"},"
+            $"{{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{{\"Cmd\":[\"{Command}\"],\"WorkingDir\":\"/\"}},"
             + $"\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"sha256:{digest}\"]}}}}");
         var configName = Convert.ToHexStringLower(SHA256.HashData(config)) + ".json";
         using var archive = System.IO.File.Create(path);

@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using Microsoft.Win32.SafeHandles;
 using Skiff.Linux.Files;
 using Skiff.Linux.Mounts;
@@ -7,23 +8,31 @@ using Skiff.Linux.Terminals;
 namespace Skiff.Testing;
 
 /// <summary>One containerd with root, state, socket and namespace of its own, and the image of all guests in it.</summary>
-public sealed class PrivateContainerd : IAsyncDisposable
+public sealed partial class PrivateContainerd : IAsyncDisposable
 {
     /// <summary>The image that holds every guest, and files that are no programs.</summary>
     public const string Image = "skiff.test/guests:1";
 
+    private const string PauseImage = "skiff.test/pause:1";
+
     private static readonly TimeSpan _patience = TimeSpan.FromSeconds(20);
+
+    // What a node's kubelet is usually set to; a station sets it where systemd is process 1.
+    private static readonly bool _systemd = Environment.GetEnvironmentVariable("SKIFF_CGROUP_DRIVER") == "systemd";
 
     private readonly string _binaries;
     private readonly HashSet<string> _before;
+    private readonly bool _cri;
     private ChildProcess _daemon;
 
-    private PrivateContainerd(ContainerdVersion version, string binaries, string folder)
+    private PrivateContainerd(ContainerdVersion version, string binaries, string folder, bool cri)
     {
         Version = version;
         _binaries = binaries;
+        _cri = cri;
         Folder = folder;
-        Namespace = Path.GetFileName(folder);
+        Name = Path.GetFileName(folder);
+        Namespace = cri ? "k8s.io" : Name;
         Socket = Path.Combine(folder, "c.sock");
         _before = SharedFiles();
         _daemon = null!;
@@ -35,7 +44,10 @@ public sealed class PrivateContainerd : IAsyncDisposable
     /// <summary>Where everything of it is.</summary>
     public string Folder { get; }
 
-    /// <summary>Where its containers are; no other containerd of this machine has it.</summary>
+    /// <summary>What no other containerd of this machine is called: its folder, the cgroup of its containers and, with CRI, its network namespace.</summary>
+    public string Name { get; }
+
+    /// <summary>Where its containers are.</summary>
     public string Namespace { get; }
 
     /// <summary>Its gRPC socket.</summary>
@@ -44,39 +56,110 @@ public sealed class PrivateContainerd : IAsyncDisposable
     /// <summary>Its log, with the shims' in it.</summary>
     public string Log => File.ReadAllText(Path.Combine(Folder, "log"));
 
+    private string SystemdOptions => Path.Combine(Folder, "systemd.toml");
+
     private string StateFolder => Path.Combine(Folder, "state");
 
     /// <summary>Starts it.</summary>
-    public static async Task<PrivateContainerd> StartAsync(ContainerdVersion version, string binaries)
+    /// <param name="version">Which one.</param>
+    /// <param name="binaries">Where it is.</param>
+    /// <param name="cri">With its CRI plugin, in a network namespace of its own with a bridge for pods.</param>
+    public static async Task<PrivateContainerd> StartAsync(ContainerdVersion version, string binaries, bool cri = false)
     {
         var folder = "/tmp/skf-" + Guid.NewGuid().ToString("n")[..8];
         _ = Directory.CreateDirectory(folder);
-        var containerd = new PrivateContainerd(version, binaries, folder);
-        var cri = version.IsVersion2 ? "\"io.containerd.cri.v1.images\", \"io.containerd.cri.v1.runtime\", \"io.containerd.grpc.v1.cri\"" : "\"io.containerd.grpc.v1.cri\"";
-        await File.WriteAllTextAsync(Path.Combine(folder, "config.toml"), $"""
-            version = {(version.IsVersion2 ? 3 : 2)}
-            root = "{folder}/root"
-            state = "{folder}/state"
-            disabled_plugins = [{cri}]
-            [grpc]
-              address = "{containerd.Socket}"
-            [debug]
-              level = "debug"
-            [plugins."io.containerd.internal.v1.opt"]
-              path = "{folder}/opt"
-            """);
+        var containerd = new PrivateContainerd(version, binaries, folder, cri);
+        await File.WriteAllTextAsync(Path.Combine(folder, "config.toml"), containerd.Config());
+        if (cri)
+        {
+            await containerd.PrepareNetworkAsync();
+        }
+
         await containerd.RunDaemonAsync();
         try
         {
             var archive = Path.Combine(folder, "image.tar");
             GuestImage().Save(archive);
+            await File.WriteAllTextAsync(containerd.SystemdOptions, "SystemdCgroup = true\n");
             _ = (await containerd.CtrAsync("images", "import", archive)).Demand();
+            if (cri)
+            {
+                new ImageArchive(PauseImage) { Command = "/pause" }.Folder("proc").Folder("sys").Folder("dev").Folder("etc")
+                    .File("pause", await File.ReadAllBytesAsync(Path.Combine(Repository.Guests, "sleep.native"))).Save(archive);
+                _ = (await containerd.CtrAsync("images", "import", archive)).Demand();
+            }
+
             return containerd;
         }
         catch
         {
             _ = containerd._daemon.Signal(Signals.Kill);
             throw;
+        }
+    }
+
+    private string Config()
+    {
+        var head = $"""
+            version = {(Version.IsVersion2 ? 3 : 2)}
+            root = "{Folder}/root"
+            state = "{Folder}/state"
+            [grpc]
+              address = "{Socket}"
+            [debug]
+              level = "debug"
+            [plugins."io.containerd.internal.v1.opt"]
+              path = "{Folder}/opt"
+
+            """;
+        if (!_cri)
+        {
+            var plugins = Version.IsVersion2 ? "\"io.containerd.cri.v1.images\", \"io.containerd.cri.v1.runtime\", \"io.containerd.grpc.v1.cri\"" : "\"io.containerd.grpc.v1.cri\"";
+            return $"disabled_plugins = [{plugins}]\n{head}";
+        }
+
+        var (table, image) = Version.IsVersion2
+            ? ("io.containerd.cri.v1.runtime", $"[plugins.'io.containerd.cri.v1.images'.pinned_images]\nsandbox = \"{PauseImage}\"\n")
+            : ("io.containerd.grpc.v1.cri", "");
+        return $"""
+            {head}
+            [plugins."io.containerd.nri.v1.nri"]
+              disable = true
+            {image}
+            [plugins.'{table}']
+              restrict_oom_score_adj = true
+              {(Version.IsVersion2 ? "" : $"sandbox_image = \"{PauseImage}\"")}
+            [plugins.'{table}'.cni]
+              {(Version.IsVersion2 ? "bin_dirs = [\"/usr/lib/cni\"]" : "bin_dir = \"/usr/lib/cni\"")}
+              conf_dir = "{Folder}/cni"
+            [plugins.'{table}'.containerd.runtimes.skiff]
+              runtime_type = "{Repository.Shim}"
+              pod_annotations = ["skiff.dev/*", "*.skiff.dev/*"]
+            [plugins.'{table}'.containerd.runtimes.runc]
+              runtime_type = "io.containerd.runc.v2"
+            """;
+    }
+
+    /// <summary>A network namespace for it and, behind a bridge in there, one for each of its pods.</summary>
+    private async Task PrepareNetworkAsync()
+    {
+        await IpAsync("netns", "add", Name);
+        await IpAsync("-n", Name, "link", "set", "lo", "up");
+        _ = Directory.CreateDirectory(Folder + "/cni");
+        await File.WriteAllTextAsync(Folder + "/cni/10-pods.conflist", $$$"""
+            {"cniVersion": "0.4.0", "name": "pods", "plugins": [
+              {"type": "bridge", "bridge": "pods", "isGateway": true,
+               "ipam": {"type": "host-local", "dataDir": "{{{Folder}}}/addresses", "ranges": [[{"subnet": "10.89.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}
+            """);
+    }
+
+    private static async Task IpAsync(params string[] words)
+    {
+        var result = await Command.RunAsync(
+            new SpawnRequest { Path = "/usr/bin/env", Arguments = ["env", "ip", .. words], Environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"] }, _patience);
+        if (!result.Exit.Success)
+        {
+            throw new InvalidOperationException($"ip {string.Join(' ', words)}: {result.Error}");
         }
     }
 
@@ -96,6 +179,47 @@ public sealed class PrivateContainerd : IAsyncDisposable
     /// <summary>ctr run with our shim, input and more flags.</summary>
     public Task<CtrResult> RunAsync(ReadOnlyMemory<byte> input, string[] flags, string id, params string[] arguments) =>
         CtrAsync(input, ["run", "--rm", "--runtime", Repository.Shim, .. flags, Image, id, .. arguments]);
+
+    /// <summary>Runs crictl in the pods' network.</summary>
+    public Task<CtrResult> CrictlAsync(params string[] words) => CrictlAsync(default, words);
+
+    /// <summary>Runs crictl in the pods' network, with input.</summary>
+    public async Task<CtrResult> CrictlAsync(ReadOnlyMemory<byte> input, params string[] words)
+    {
+        var result = await Command.RunAsync(Crictl(words), TimeSpan.FromMinutes(2), input);
+        return new CtrResult(result.Exit.ShellCode, result.OutputText, WithoutWarnings(result.Error), result.TimedOut, string.Join(' ', words));
+    }
+
+    /// <summary>What a pod's port says to who connects, through crictl port-forward.</summary>
+    public async Task<string> ForwardedAsync(string pod, int port)
+    {
+        var path = Path.Combine(Folder, $"forward-{Guid.NewGuid():n}.out");
+        using var output = File.OpenHandle(path, FileMode.Create, FileAccess.Write, FileShare.ReadWrite);
+        var forward = Reaper.Shared.Spawn(
+            Crictl(["port-forward", "--transport", "spdy", pod, $"0:{port}"]) with { Files = new Dictionary<int, SafeFileHandle> { [1] = output, [2] = output } });
+        try
+        {
+            var said = "";
+            _ = await Until.HoldsAsync(async () => ForwardedPort().IsMatch(said = await File.ReadAllTextAsync(path)), _patience);
+            var local = ForwardedPort().Match(said);
+            return !local.Success ? said : (await Command.RunAsync(
+                InNetwork(new SpawnRequest
+                {
+                    Path = "/bin/bash",
+                    Arguments = ["bash", "-c", $"exec cat < /dev/tcp/127.0.0.1/{local.Groups[1].Value}"],
+                    Environment = Variables(),
+                }),
+                _patience)).OutputText;
+        }
+        finally
+        {
+            _ = forward.Signal(Signals.Kill);
+            _ = await forward.Exit.WaitAsync(_patience);
+        }
+    }
+
+    [GeneratedRegex("Forwarding from 127.0.0.1:([0-9]+)")]
+    private static partial Regex ForwardedPort();
 
     /// <summary>A ctr in the background, its output in a file.</summary>
     public (ChildProcess Process, string Output) InBackground(params string[] words) => InBackground(null, words);
@@ -165,6 +289,11 @@ public sealed class PrivateContainerd : IAsyncDisposable
 
         Mounter.UnmountTree(Folder);
         Directory.Delete(Folder, recursive: true);
+        if (_cri)
+        {
+            await IpAsync("netns", "del", Name);
+        }
+
         RemoveEmpty("/run/containerd/runc/" + Namespace);
         foreach (var cgroup in CgroupFolders())
         {
@@ -181,8 +310,15 @@ public sealed class PrivateContainerd : IAsyncDisposable
         {
             if (Directory.Exists(folder))
             {
-                left.AddRange(Directory.GetDirectories(folder).Select(f => $"folder {f}"));
+                // containerd puts a dot before a bundle's name when it removes it, and forgets those of a process of its own that was killed then.
+                left.AddRange(Directory.GetDirectories(folder).Where(f => Path.GetFileName(f)[0] != '.').Select(f => $"folder {f}"));
             }
+        }
+
+        if (_systemd)
+        {
+            left.AddRange(CgroupMounts().Select(m => Path.Combine(m, "system.slice")).Where(Directory.Exists)
+                .SelectMany(f => Directory.GetDirectories(f, Name + "-*")).Select(f => $"scope {f}"));
         }
 
         left.AddRange(SharedFiles().Except(_before).Select(f => $"file {f}"));
@@ -192,11 +328,11 @@ public sealed class PrivateContainerd : IAsyncDisposable
     private static HashSet<string> SharedFiles()
     {
         HashSet<string> files = [];
-        foreach (var folder in (string[])["/run/containerd/s", "/run/containerd/fifo"])
+        foreach (var (folder, names) in ((string, string)[])[("/run/containerd/s", "*"), ("/run/containerd/fifo", "*"), ("/run/netns", "cni-*")])
         {
             if (Directory.Exists(folder))
             {
-                files.UnionWith(Directory.GetFileSystemEntries(folder));
+                files.UnionWith(Directory.GetFileSystemEntries(folder, names));
             }
         }
 
@@ -233,28 +369,51 @@ public sealed class PrivateContainerd : IAsyncDisposable
     private SpawnRequest Ctr(string[] words) => new()
     {
         Path = Path.Combine(_binaries, "ctr"),
-        Arguments = ["ctr", "-a", Socket, "-n", Namespace, .. words],
+        Arguments = ["ctr", "-a", Socket, "-n", Namespace, .. UnderDriver(words)],
         Environment = Variables(),
         WorkingDirectory = Folder,
     };
+
+    /// <summary>Under the systemd driver each container is a scope, unless the test itself says where it goes.</summary>
+    private string[] UnderDriver(string[] words)
+    {
+        var at = Array.IndexOf(words, "--runtime");
+        return !_systemd || at < 0 || words.Contains("--cgroup") || words.Contains("--runtime-config-path") ? words
+            : [.. words[..at], "--runtime-config-path", SystemdOptions, "--cgroup", $"system.slice:{Name}:{Guid.NewGuid():n}", .. words[at..]];
+    }
 
     /// <summary>Where its shims keep compiled modules.</summary>
     public string Cache => Path.Combine(Folder, "cache");
 
     private string[] Variables() => [$"SKIFF_CACHE_DIR={Cache}", $"PATH={_binaries}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
 
+    private SpawnRequest Crictl(string[] words) => InNetwork(new()
+    {
+        Path = CriTools.Crictl,
+        Arguments = ["crictl", "--config", "/dev/null", "--runtime-endpoint", "unix://" + Socket, "--timeout", "60s", .. words],
+        Environment = Variables(),
+        WorkingDirectory = Folder,
+    });
+
+    private SpawnRequest InNetwork(SpawnRequest request) => !_cri ? request : request with
+    {
+        Path = "/usr/bin/nsenter",
+        Arguments = ["nsenter", "--net=/run/netns/" + Name, "--", request.Path, .. request.Arguments.Skip(1)],
+    };
+
     private async Task RunDaemonAsync()
     {
         using var log = OpenDescriptor.OpenAppend(Path.Combine(Folder, "log"), 0x1A4);
-        _daemon = Reaper.Shared.Spawn(new SpawnRequest
+        _daemon = Reaper.Shared.Spawn(InNetwork(new SpawnRequest
         {
             Path = Path.Combine(_binaries, "containerd"),
             Arguments = ["containerd", "--config", Path.Combine(Folder, "config.toml")],
             Environment = Variables(),
             Files = new Dictionary<int, SafeFileHandle> { [1] = log, [2] = log },
             NewSession = true,
-        });
-        var up = await Until.HoldsAsync(async () => !_daemon.Exit.IsCompleted && (await CtrAsync("version")).Status == 0, _patience);
+        }));
+        var up = await Until.HoldsAsync(
+            async () => !_daemon.Exit.IsCompleted && (await (_cri ? CrictlAsync("version") : CtrAsync("version"))).Status == 0, _patience);
         if (!up)
         {
             _ = _daemon.Signal(Signals.Kill);
@@ -282,15 +441,16 @@ public sealed class PrivateContainerd : IAsyncDisposable
                 continue; // it has ended
             }
 
-            if (command.Contains(Namespace, StringComparison.Ordinal) || cgroup.Contains($"/{Namespace}/", StringComparison.Ordinal))
+            if (command.Contains(Name, StringComparison.Ordinal) || cgroup.Contains("/" + Name, StringComparison.Ordinal))
             {
                 yield return (pid, command);
             }
         }
     }
 
-    private List<string> CgroupFolders() => [.. MountTable.Read()
-        .Where(m => m.Type is "cgroup" or "cgroup2").Select(m => Path.Combine(m.Target, Namespace)).Where(Directory.Exists)];
+    private static IEnumerable<string> CgroupMounts() => MountTable.Read().Where(m => m.Type is "cgroup" or "cgroup2").Select(m => m.Target);
+
+    private List<string> CgroupFolders() => [.. CgroupMounts().Select(m => Path.Combine(m, Name)).Where(Directory.Exists)];
 }
 
 /// <summary>What a ctr command gave.</summary>

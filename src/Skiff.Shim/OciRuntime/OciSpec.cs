@@ -78,6 +78,11 @@ internal sealed class OciSpec
     public string? Annotation(string key) =>
         _document["annotations"] is JsonObject annotations && annotations[key] is JsonValue value && value.TryGetValue(out string? text) ? text : null;
 
+    /// <summary>All annotations; one that is no string is empty.</summary>
+    public IReadOnlyCollection<(string Name, string Value)> Annotations =>
+        _document["annotations"] is JsonObject annotations
+            ? [.. annotations.Select(a => (a.Key, a.Value is JsonValue value && value.TryGetValue(out string? text) ? text : ""))] : [];
+
     /// <summary>Adds a bind mount after all others.</summary>
     public void AddBind(string source, string destination, params ReadOnlySpan<string> options)
     {

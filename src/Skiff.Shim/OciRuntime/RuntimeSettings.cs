@@ -126,9 +126,12 @@ internal sealed record RuntimeSettings(
 
     /// <summary>
     /// Whether systemd makes this container's cgroup. The options decide; where they are silent, the path does: only the systemd driver
-    /// writes <c>slice:prefix:name</c>, and a driver that disagrees with the kubelet's leaves a pod without limits and statistics.
+    /// writes <c>slice:prefix:name</c>, and a driver that disagrees with the kubelet's leaves a pod without limits and statistics. On a machine
+    /// that was not booted with systemd (sd_booted(3)) such a path is a name like any other, as it is to runc.
     /// </summary>
-    public bool UsesSystemdCgroup(string cgroupsPath)
+    public bool UsesSystemdCgroup(string cgroupsPath) => UsesSystemdCgroup(cgroupsPath, Directory.Exists("/run/systemd/system"));
+
+    internal bool UsesSystemdCgroup(string cgroupsPath, bool systemdRuns)
     {
         if (SystemdCgroup is { } said)
         {
@@ -136,7 +139,7 @@ internal sealed record RuntimeSettings(
         }
 
         var parts = cgroupsPath.Split(':');
-        return parts.Length == 3 && parts[0].EndsWith(".slice", StringComparison.Ordinal) && !cgroupsPath.Contains('/');
+        return systemdRuns && parts.Length == 3 && parts[0].EndsWith(".slice", StringComparison.Ordinal) && !cgroupsPath.Contains('/');
     }
 
     /// <summary>Leaves in the bundle what <c>delete</c> needs once the shim that knew the options is gone.</summary>

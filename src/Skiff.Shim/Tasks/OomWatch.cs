@@ -38,7 +38,7 @@ internal sealed partial class OomWatch : IAsyncDisposable
     private Task _watching = Task.CompletedTask;
     private ulong _reported;
     private long _reportedAt;
-    private long? _others; // of the count above, what is not this container's; null where nothing is counted above
+    private long? _others; // of the count above (cgroup v2 only), what is not this container's
 
     private OomWatch(string container, OomKillCounter counter, Action killed, ILogger logger, TimeProvider time)
     {

@@ -95,6 +95,7 @@ internal sealed partial class TaskService
             {
                 Kind = program.Kind,
                 Artifact = program.Artifact,
+                Guest = program.Guest,
                 OwnPidNamespace = spec.OwnPidNamespace,
                 IsKubernetes = spec.Annotation("io.kubernetes.cri.container-type") is not null,
                 Checkpoint = checkpoint.Length > 0 ? checkpoint : null,

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.Extensions.Logging;
 using Microsoft.Win32.SafeHandles;
 using Skiff.Linux;
@@ -10,8 +11,9 @@ namespace Skiff.Shim.Wasm;
 /// <summary>What a container runs.</summary>
 /// <param name="Kind">Wasm or native.</param>
 /// <param name="Artifact">The compiled module that is mounted into it; null where there is none.</param>
+/// <param name="Guest">What is set for its modules; null for a native one.</param>
 /// <param name="Problem">Why it cannot be run, or null.</param>
-internal readonly record struct PreparedProgram(ProgramKind Kind, string? Artifact = null, string? Problem = null);
+internal readonly record struct PreparedProgram(ProgramKind Kind, string? Artifact = null, GuestSettings? Guest = null, string? Problem = null);
 
 /// <summary>
 /// Makes a Wasm process an ordinary one: the runner's folder is mounted read-only at /.skiff and becomes the program, with the module's
@@ -54,7 +56,14 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
             return new PreparedProgram(kind, Problem: problem);
         }
 
-        var artifact = await ArtifactAsync(path, Open, (module, made, work, token) => compiler.CompileAsync(runFolder, module, made, work, token), cancellation).ConfigureAwait(false);
+        var (settings, badSetting) = GuestSettings.Read(spec.Annotations);
+        if (settings is null)
+        {
+            return new PreparedProgram(kind, Problem: badSetting);
+        }
+
+        var artifact = await ArtifactAsync(
+            path, settings, Open, (module, made, work, token) => compiler.CompileAsync(runFolder, settings.MaxMemory is not null, module, made, work, token), cancellation).ConfigureAwait(false);
         if (artifact.Refusal is { } refusal)
         {
             return new PreparedProgram(kind, Problem: $"{path} cannot be compiled: {refusal}; {Fix}");
@@ -65,7 +74,7 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
             Log.NotCompiled(logger, path, trouble);
         }
 
-        Rewrite(spec.Process, path, artifact.Path is not null);
+        Rewrite(spec.Process, path, artifact.Path is not null, settings);
         spec.AddBind(runFolder, MountPoint, "bind", "ro", "nosuid", "nodev", "rprivate");
         if (artifact.Path is not null)
         {
@@ -73,16 +82,17 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
         }
 
         spec.Save();
-        return new PreparedProgram(kind, artifact.Path);
+        return new PreparedProgram(kind, artifact.Path, settings);
     }
 
     /// <summary>Finds out what is to run in a living container and, for Wasm, rewrites it and sees to it that the runner is there.</summary>
     /// <param name="process">What is to run.</param>
     /// <param name="init">The container's init.</param>
     /// <param name="mounted">The artifact that is mounted into the container.</param>
+    /// <param name="settings">What is set for the container's modules; null where init is native.</param>
     /// <param name="cancellation">Ends the reading of the module.</param>
     /// <returns>Why the program cannot be run, or null.</returns>
-    public async Task<string?> PrepareExecAsync(OciProcess process, int init, string? mounted, CancellationToken cancellation)
+    public async Task<string?> PrepareExecAsync(OciProcess process, int init, string? mounted, GuestSettings? settings, CancellationToken cancellation)
     {
         var name = process.Arguments[0];
 
@@ -111,8 +121,8 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
         }
 
         // The usual exec runs the container's own module; its artifact is in place. Another one is compiled where it runs.
-        var artifact = mounted is null ? default : await ArtifactAsync(path, Open, NoneAsync, cancellation).ConfigureAwait(false);
-        Rewrite(process, path, artifact.Path is not null && artifact.Path == mounted);
+        var artifact = mounted is null ? default : await ArtifactAsync(path, settings, Open, NoneAsync, cancellation).ConfigureAwait(false);
+        Rewrite(process, path, artifact.Path is not null && artifact.Path == mounted, settings);
         return null;
 
         static Task<ArtifactResult> NoneAsync(SafeFileHandle module, SafeFileHandle made, string work, CancellationToken token) =>
@@ -127,7 +137,8 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
             : found;
     }
 
-    private async Task<ArtifactResult> ArtifactAsync(string path, Func<string, SafeFileHandle?> open, Compile compile, CancellationToken cancellation)
+    private async Task<ArtifactResult> ArtifactAsync(
+        string path, GuestSettings? settings, Func<string, SafeFileHandle?> open, Compile compile, CancellationToken cancellation)
     {
         if (_engine.Value is not { } engine)
         {
@@ -135,11 +146,12 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
         }
 
         using var module = open(path);
+        engine = settings?.MaxMemory is null ? engine : engine + "-limited"; // other settings of the engine, so another artifact
         var cache = new ArtifactCache(cacheFolder, engine, ArtifactCache.DefaultLimit, compile, time, logger);
         return module is null ? default : await cache.GetAsync(module, cancellation).ConfigureAwait(false);
     }
 
-    private static void Rewrite(OciProcess process, string path, bool hasArtifact)
+    private static void Rewrite(OciProcess process, string path, bool hasArtifact, GuestSettings? settings)
     {
         // WASI preview 1 has no call for the working directory; Go's library takes it from here.
         if (process.WorkingDirectory != "/" && !process.Environment.Any(e => e.StartsWith("PWD=", StringComparison.Ordinal)))
@@ -148,7 +160,8 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
         }
 
         string[] artifact = hasArtifact ? ["--artifact", ArtifactPlace] : [];
-        process.SetArguments([Runner, "run", "--module", path, .. artifact, "--", .. process.Arguments]);
+        string[] maxMemory = settings?.MaxMemory is { } bytes ? ["--max-memory", bytes.ToString(CultureInfo.InvariantCulture)] : [];
+        process.SetArguments([Runner, "run", "--module", path, .. artifact, .. maxMemory, "--", .. process.Arguments]);
     }
 
     /// <summary>What an artifact is for: the engine in the runner's folder, and this processor's features.</summary>

@@ -56,8 +56,8 @@ internal sealed class CriContainerd : IAsyncDisposable
         if (cri)
         {
             var image = containerd.Folder + "/pause.tar";
-            new ImageArchive(PauseImage).Folder("proc").Folder("sys").Folder("dev").Folder("etc")
-                .File("hello.wasm", await File.ReadAllBytesAsync(pause)).Save(image); // the name is the image's command
+            new ImageArchive(PauseImage) { Command = "/pause" }.Folder("proc").Folder("sys").Folder("dev").Folder("etc")
+                .File("pause", await File.ReadAllBytesAsync(pause)).Save(image);
             await containerd.CtrAsync("-n", "k8s.io", "images", "import", image);
         }
 

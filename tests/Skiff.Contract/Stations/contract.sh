@@ -1,9 +1,15 @@
 #!/bin/bash
 # Runs in a machine with systemd and Debian's containerd, with the tests, the guests and the tree below /repo and .NET in /dotnet: the contract
-# tests of /arguments on what this machine has, its cgroup v2 above all. Prints "contract ok" at the end.
+# tests on what this machine has, its cgroup v2 above all, through each OCI runtime and cgroup driver. /runs has a line for each run:
+# OCI runtime, cgroup driver, classes. Prints "contract ok" at the end.
 set -euo pipefail
 export HOME=/root DOTNET_ROOT=/dotnet DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1 SKIFF_OOM_RUNS=${SKIFF_OOM_RUNS:-4}
-mapfile -t arguments < /arguments
-runc --version | head -1
-/repo/tests/Skiff.Contract -noColor "${arguments[@]}"
+while read -r -u 3 runtime driver classes; do
+  ln -sf "$(command -v "$runtime")" /usr/local/sbin/runc
+  echo "$(runc --version | head -1), $driver: $classes"
+  arguments=()
+  for class in $classes; do arguments+=(-class "Skiff.Contract.$class"); done
+  SKIFF_CGROUP_DRIVER=$driver /repo/tests/Skiff.Contract -noColor "${arguments[@]}"
+  rm /usr/local/sbin/runc
+done 3< /runs
 echo "contract ok"

@@ -1,0 +1,117 @@
+using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Skiff.Linux.Cgroups;
+using Skiff.Testing;
+
+namespace Skiff.Contract.Pods;
+
+/// <summary>What a pod's containers may use, and what they have used.</summary>
+public sealed class PodResourceTests(Containerds containerds)
+{
+    private static readonly string[] _kinds = [".wasm", ".native"];
+
+    public static TheoryData<string> Versions => Containerds.Versions;
+
+    [Theory]
+    [MemberData(nameof(Versions))]
+    public async Task resources_are_set_and_changed(string version)
+    {
+        var containerd = await containerds.GetForPodsAsync(version);
+        await using var pod = await Pod.RunAsync(containerd);
+        foreach (var kind in _kinds)
+        {
+            var id = await pod.StartAsync(Resources("""{"memory_limit_in_bytes": 67108864, "cpu_period": 100000, "cpu_quota": 50000, "cpu_shares": 512}"""), "/sleep" + kind);
+            var cgroup = ContainerCgroup.Of(await pod.PidAsync(id))!;
+            Assert.Equal((67108864UL, "50000 100000"), Limits(cgroup));
+            _ = (await containerd.CrictlAsync(
+                "update", "--memory", "134217728", "--cpu-quota", "20000", "--cpu-period", "100000", "--cpuset-cpus", "0", id)).Demand();
+            Assert.Equal((134217728UL, "20000 100000"), Limits(cgroup));
+            Assert.Equal("0\n", await File.ReadAllTextAsync(cgroup.Folder("cpuset") + "/cpuset.cpus"));
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Versions))]
+    public async Task statistics_of_containers_and_of_the_pod_agree_with_the_cgroups_files(string version)
+    {
+        var containerd = await containerds.GetForPodsAsync(version);
+        await using var pod = await Pod.RunAsync(containerd);
+        foreach (var kind in _kinds)
+        {
+            var id = await pod.StartAsync(Resources("""{"memory_limit_in_bytes": 67108864}"""), "/sleep" + kind);
+            await pod.SaysAsync(id, "ready");
+            var cgroup = ContainerCgroup.Of(await pod.PidAsync(id))!;
+
+            // Both change all the time, so each is asked until the readings around it agree with it.
+            var shown = "";
+            Assert.True(
+                await Until.HoldsAsync(
+                    async () =>
+                    {
+                        var (memory, cpu) = Used(cgroup);
+                        shown = (await containerd.CrictlAsync("stats", "-o", "json", id)).Demand().Output;
+                        var (memoryAfter, cpuAfter) = Used(cgroup);
+                        var stats = JsonDocument.Parse(shown).RootElement.GetProperty("stats")[0];
+                        var seconds = Number(stats, "cpu", "usageCoreNanoSeconds");
+                        return memory > 0 && memory == memoryAfter && Number(stats, "memory", "workingSetBytes") == memory
+                            && seconds > 0 && seconds >= cpu && seconds <= cpuAfter;
+                    },
+                    RunningContainer.Patience),
+                $"{shown}\n{Used(cgroup)}");
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Versions))]
+    public async Task a_container_that_is_killed_for_memory_says_so(string version)
+    {
+        var containerd = await containerds.GetForPodsAsync(version);
+        await using var pod = await Pod.RunAsync(containerd);
+        foreach (var kind in _kinds)
+        {
+            var (status, _) = await pod.RunToEndAsync(Resources("""{"memory_limit_in_bytes": 33554432}"""), "/grow" + kind);
+            Assert.Equal((137, "OOMKilled"), (status.GetProperty("exitCode").GetInt32(), status.GetProperty("reason").GetString()));
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Versions))]
+    public async Task a_guest_with_a_limit_of_its_own_is_refused_memory_and_nobody_is_killed(string version)
+    {
+        var containerd = await containerds.GetForPodsAsync(version);
+        await using var pod = await Pod.RunAsync(
+            containerd, new JsonObject { ["annotations"] = new JsonObject { ["skiff.dev/max-memory"] = "64Mi", ["small.skiff.dev/max-memory"] = "16Mi" } });
+        foreach (var (name, kind, code, allowed) in (List<(string, string, int, int)>)[
+            ("big", ".wasm", 9, 64 << 20), ("small", ".wasm", 9, 16 << 20), ("parts", ".component.wasm", 1, 64 << 20)])
+        {
+            var (status, log) = await pod.RunToEndAsync(
+                new JsonObject { ["metadata"] = new JsonObject { ["name"] = name }, ["linux"] = new JsonObject { ["resources"] = new JsonObject { ["memory_limit_in_bytes"] = 256 << 20 } } },
+                "/grow" + kind);
+            Assert.Equal((code, "Error"), (status.GetProperty("exitCode").GetInt32(), status.GetProperty("reason").GetString()));
+            Assert.Contains($"was refused: the guest has", log, StringComparison.Ordinal);
+            Assert.Contains($"skiff.dev/max-memory allows {allowed}", log, StringComparison.Ordinal);
+        }
+
+        // The others are as before, and an exec has the same limit.
+        var id = await pod.StartAsync(null, "/sleep.wasm");
+        Assert.Contains("hello from wasm, 1 arguments", (await containerd.CrictlAsync("exec", "--sync", id, "/hello.wasm")).Text, StringComparison.Ordinal);
+        Assert.Contains("was refused", (await containerd.CrictlAsync("exec", "--sync", id, "/grow.wasm")).Text, StringComparison.Ordinal);
+    }
+
+    private static JsonObject Resources(string json) => new() { ["linux"] = new JsonObject { ["resources"] = JsonNode.Parse(json) } };
+
+    private static ulong? Number(JsonElement element, string group, string name) =>
+        ulong.Parse(element.GetProperty(group).GetProperty(name).GetProperty("value").GetString()!, CultureInfo.InvariantCulture);
+
+    private static (ulong? Memory, string Cpu) Limits(ContainerCgroup cgroup) => cgroup.IsUnified
+        ? (CgroupFile.Number(cgroup.Folder("memory"), "memory.max"), File.ReadAllText(cgroup.Folder("cpu") + "/cpu.max").Trim())
+        : (CgroupFile.Number(cgroup.Folder("memory"), "memory.limit_in_bytes"),
+            $"{CgroupFile.Number(cgroup.Folder("cpu"), "cpu.cfs_quota_us")} {CgroupFile.Number(cgroup.Folder("cpu"), "cpu.cfs_period_us")}");
+
+    /// <summary>The working set, which is what cannot be given back without paging, and nanoseconds of processor time.</summary>
+    private static (ulong? Memory, ulong? Cpu) Used(ContainerCgroup cgroup) => (
+        CgroupFile.Number(cgroup.Folder("memory"), cgroup.IsUnified ? "memory.current" : "memory.usage_in_bytes")
+            - CgroupFile.Pairs(cgroup.Folder("memory"), "memory.stat").GetValueOrDefault(cgroup.IsUnified ? "inactive_file" : "total_inactive_file"),
+        cgroup.IsUnified ? CgroupFile.Pairs(cgroup.Folder("cpu"), "cpu.stat").GetValueOrDefault("usage_usec") * 1000 : CgroupFile.Number(cgroup.Folder("cpuacct"), "cpuacct.usage"));
+}

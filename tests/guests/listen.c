@@ -1,0 +1,25 @@
+/* listen PORT   says "hello from port PORT" to everybody who connects. */
+#include <stdio.h>
+#include <stdlib.h>
+#ifndef __wasm__
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#endif
+
+int main(int argc, char **argv) {
+#ifndef __wasm__
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(argc > 1 ? atoi(argv[1]) : 8080)};
+  int on = 1, server = socket(AF_INET, SOCK_STREAM, 0);
+  setsockopt(server, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (bind(server, (struct sockaddr *)&address, sizeof address) || listen(server, 10)) {
+    perror("listen");
+    return 1;
+  }
+  printf("listening\n");
+  fflush(stdout);
+  for (int client; (client = accept(server, NULL, NULL)) >= 0; close(client)) dprintf(client, "hello from port %d\n", ntohs(address.sin_port));
+#endif
+  (void)argc, (void)argv;
+  return 1;
+}
