@@ -1,11 +1,8 @@
-using System.Net.Sockets;
 using System.Text.Json;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Skiff.Containerd.Cri.Api;
-using Skiff.Linux;
-using Skiff.Linux.Files;
 
 namespace Skiff.Containerd.Cri;
 
@@ -16,9 +13,6 @@ public sealed class ContainerdClient : IDisposable
     /// <summary>Where containerd listens unless it is told otherwise.</summary>
     public const string DefaultSocket = "/run/containerd/containerd.sock";
 
-    private const int ResponseLimit = 16 << 20;
-
-    private readonly string _hostRoot;
     private readonly string _socket;
     private readonly TimeSpan _timeout;
     private readonly GrpcChannel _channel;
@@ -31,15 +25,9 @@ public sealed class ContainerdClient : IDisposable
     /// <param name="timeout">The time limit of each call.</param>
     public ContainerdClient(string hostRoot, string socket, TimeSpan timeout)
     {
-        _hostRoot = hostRoot;
         _socket = socket;
         _timeout = timeout;
-        _channel = GrpcChannel.ForAddress("http://localhost", new GrpcChannelOptions
-        {
-            HttpHandler = new SocketsHttpHandler { ConnectCallback = (_, cancellation) => ConnectAsync(cancellation), UseProxy = false },
-            DisposeHttpClient = true,
-            MaxReceiveMessageSize = ResponseLimit,
-        });
+        _channel = ContainerdChannel.Open(hostRoot, socket);
         _version = new Api.Version.VersionClient(_channel);
         _cri = new RuntimeService.RuntimeServiceClient(_channel);
     }
@@ -213,24 +201,4 @@ public sealed class ContainerdClient : IDisposable
         ContainerdError.Unavailable => e.Status.DebugException?.GetBaseException().Message ?? e.Status.Detail,
         _ => e.Status.Detail,
     };
-
-    /// <summary>
-    /// Connects through a handle on the socket: a path in a socket's address has at most 107 bytes, and a symbolic link on the way must
-    /// lead to the node's file, not to ours of the same name.
-    /// </summary>
-    private async ValueTask<Stream> ConnectAsync(CancellationToken cancellation)
-    {
-        using var file = RootedPath.Find(_hostRoot, _socket) ?? throw new LinuxException($"connect to {_socket}", Errno.NoEntry);
-        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-        try
-        {
-            await socket.ConnectAsync(new UnixDomainSocketEndPoint($"/proc/self/fd/{file.DangerousGetHandle()}"), cancellation).ConfigureAwait(false);
-            return new NetworkStream(socket, ownsSocket: true);
-        }
-        catch
-        {
-            socket.Dispose();
-            throw;
-        }
-    }
 }

@@ -19,7 +19,7 @@ internal sealed record BundleFile(string Path, string Source, long Size, byte[] 
     public uint Mode => IsProgram ? 0x1EDu : 0x1A4u;
 }
 
-/// <summary>What is installed: the shim, and the folder that becomes <c>/.skiff</c> in a Wasm container. Other files beside them are left out.</summary>
+/// <summary>What is installed: the shim, what it reads images with, and the folder that becomes <c>/.skiff</c> in a Wasm container. Other files beside them are left out.</summary>
 internal sealed class Bundle
 {
     /// <summary>The most files it may have.</summary>
@@ -90,6 +90,11 @@ internal sealed class Bundle
         // Not following links: a link could lead out of the bundle, to what is there on another machine.
         var options = new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = 0, ReturnSpecialDirectories = false };
         List<string> paths = [NodePaths.Shim];
+        if (File.Exists(Path.Combine(folder, NodePaths.ImageReader)))
+        {
+            paths.Add(NodePaths.ImageReader);
+        }
+
         foreach (var path in Directory.EnumerateFileSystemEntries(run, "*", options))
         {
             var status = FileStatus.Of(path, followLink: false);

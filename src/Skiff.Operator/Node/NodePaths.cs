@@ -24,6 +24,9 @@ internal static class NodePaths
     /// <summary>The shim in a bundle.</summary>
     public const string Shim = "bin/containerd-shim-skiff-v1";
 
+    /// <summary>What the shim reads images with whose layers are modules.</summary>
+    public const string ImageReader = "bin/skiff-image";
+
     /// <summary>The folder in a bundle that becomes <c>/.skiff</c>.</summary>
     public const string Run = "run";
 

@@ -23,13 +23,8 @@ internal sealed class ContainerTask(string id, string bundle, OciRuntimeDriver r
     /// <summary>The processes that Exec added, until they are deleted.</summary>
     public ConcurrentDictionary<string, TaskProcess> Execs { get; } = new(StringComparer.Ordinal);
 
-    public ProgramKind Kind { get; init; }
-
-    /// <summary>The compiled module that is mounted into it; null for native containers, and where it was not compiled beforehand.</summary>
-    public string? Artifact { get; init; }
-
-    /// <summary>What is set for its modules; null for native containers.</summary>
-    public GuestSettings? Guest { get; init; }
+    /// <summary>What init runs.</summary>
+    public PreparedProgram Program { get; init; }
 
     /// <summary>Whether init's end ends all its processes.</summary>
     public bool OwnPidNamespace { get; init; }

@@ -55,7 +55,7 @@ internal sealed partial class TaskService
             return task.Init.State == TaskState.Paused ? "the container is paused" : "the container's init does not run";
         }
 
-        if (await _wasm.PrepareExecAsync(exec.Spec!, init.Pid, task.Artifact, task.Guest, either.Token).ConfigureAwait(false) is { } problem)
+        if (await _wasm.PrepareExecAsync(exec.Spec!, init.Pid, task.Program, either.Token).ConfigureAwait(false) is { } problem)
         {
             return problem;
         }

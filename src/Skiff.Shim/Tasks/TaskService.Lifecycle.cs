@@ -79,7 +79,7 @@ internal sealed partial class TaskService
 
             // 3. Wasm or native.
             var compiler = new ModuleCompiler(settings, _namespace, spec.CgroupsPath);
-            var program = await _wasm.PrepareAsync(spec, Path.Combine(request.Bundle, spec.RootPath), compiler, cancellation).ConfigureAwait(false);
+            var program = await _wasm.PrepareAsync(request.Id, spec, Path.Combine(request.Bundle, spec.RootPath), compiler, cancellation).ConfigureAwait(false);
             if (program.Problem is { } wasmProblem)
             {
                 return await GiveUpAsync(wasmProblem).ConfigureAwait(false);
@@ -93,9 +93,7 @@ internal sealed partial class TaskService
             // 4. Its streams.
             var task = new ContainerTask(request.Id, request.Bundle, runtime, settings, init)
             {
-                Kind = program.Kind,
-                Artifact = program.Artifact,
-                Guest = program.Guest,
+                Program = program,
                 OwnPidNamespace = spec.OwnPidNamespace,
                 IsKubernetes = spec.Annotation("io.kubernetes.cri.container-type") is not null,
                 Checkpoint = checkpoint.Length > 0 ? checkpoint : null,
@@ -114,14 +112,14 @@ internal sealed partial class TaskService
                 (init.Child, var createProblem) = await runtime.CreateAsync(task.Id, init.Streams.ForRuntime, cancellation).ConfigureAwait(false);
                 if ((createProblem ?? init.Streams.HandedOver()) is { } problem)
                 {
-                    return await GiveUpAsync(problem).ConfigureAwait(false);
+                    return await GiveUpAsync(program.Doubt is { } doubt ? $"{problem} ({doubt})" : problem).ConfigureAwait(false);
                 }
 
                 task.Cgroup = ContainerCgroup.Of(init.Child!.Pid);
             }
 
             _ = _tasks.TryAdd(task.Id, task);
-            Log.Created(_logger, task.Id, init.Pid, task.Kind);
+            Log.Created(_logger, task.Id, init.Pid, task.Program.Kind);
             _events.Publish("/tasks/create", "containerd.events.TaskCreate", new TaskCreate
             {
                 ContainerId = task.Id,

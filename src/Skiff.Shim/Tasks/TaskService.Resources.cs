@@ -98,7 +98,7 @@ internal sealed partial class TaskService
                 $"checkpoint container {task.Id}: options of type {request.Options!.TypeUrl} are unknown here, or cannot be decoded; {CheckpointType} is known");
         }
 
-        if (task.Kind != ProgramKind.Native)
+        if (task.Program.Kind != ProgramKind.Native)
         {
             return new TtrpcError(
                 TtrpcCode.Unimplemented,

@@ -8,8 +8,11 @@ namespace Skiff.Shim.Wasm;
 /// <summary>What a container's first argument is.</summary>
 internal enum ProgramKind
 {
-    /// <summary>An ELF file or a script, or nothing we can see: the OCI runtime runs it, or says what is wrong.</summary>
+    /// <summary>An ELF file or a script: the OCI runtime runs it.</summary>
     Native,
+
+    /// <summary>Not there, as far as we can see.</summary>
+    Missing,
 
     /// <summary>A core WebAssembly module.</summary>
     Core,
@@ -54,7 +57,7 @@ internal static class ProgramDetection
             }
         }
 
-        return (ProgramKind.Native, process.Arguments[0], null);
+        return (ProgramKind.Missing, process.Arguments[0], null);
     }
 
     /// <summary>Tells the kind by magic number (WebAssembly core specification 5.5.16; component-model Binary.md for the layer field).</summary>
@@ -102,15 +105,22 @@ internal static class ProgramDetection
         yield return (Path.Combine(process.WorkingDirectory, name), true);
     }
 
+    /// <summary>Looks at a module outside the container.</summary>
+    public static (ProgramKind Kind, string? Problem) DetectModule(SafeFileHandle module, string path)
+    {
+        var (kind, problem) = Classify(ReadHeader(module) ?? [], path);
+        return (kind, problem ?? (kind == ProgramKind.Native ? $"{path} is no WebAssembly" : null));
+    }
+
     /// <returns>Null when there is no regular file.</returns>
     private static byte[]? ReadHeader(Func<string, SafeFileHandle?> open, string path)
     {
         using var file = open(path);
-        if (file is null)
-        {
-            return null;
-        }
+        return file is null ? null : ReadHeader(file);
+    }
 
+    private static byte[]? ReadHeader(SafeFileHandle file)
+    {
         try
         {
             var header = new byte[HeaderSize];

@@ -11,16 +11,19 @@ namespace Skiff.Shim.Wasm;
 /// <summary>What a container runs.</summary>
 /// <param name="Kind">Wasm or native.</param>
 /// <param name="Artifact">The compiled module that is mounted into it; null where there is none.</param>
+/// <param name="LayerOf">The first argument, where the module is not a file but a layer of the image; null elsewhere.</param>
 /// <param name="Guest">What is set for its modules; null for a native one.</param>
 /// <param name="Problem">Why it cannot be run, or null.</param>
-internal readonly record struct PreparedProgram(ProgramKind Kind, string? Artifact = null, GuestSettings? Guest = null, string? Problem = null);
+/// <param name="Doubt">What could not be found out about it and may explain why the OCI runtime does not run it; null: nothing.</param>
+internal readonly record struct PreparedProgram(
+    ProgramKind Kind, string? Artifact = null, string? LayerOf = null, GuestSettings? Guest = null, string? Problem = null, string? Doubt = null);
 
 /// <summary>
 /// Makes a Wasm process an ordinary one: the runner's folder is mounted read-only at /.skiff and becomes the program, with the module's
 /// path and the user's arguments behind it. The module is compiled before the container is built, once per node, and the artifact is
 /// mounted too, so that all containers of one module share its pages. Native processes stay as they are.
 /// </summary>
-internal sealed partial class WasmPreparation(string runFolder, string cacheFolder, ILogger logger, TimeProvider time)
+internal sealed partial class WasmPreparation(string runFolder, string cacheFolder, ImageModules images, ILogger logger, TimeProvider time)
 {
     /// <summary>Where the runner's folder is in a container.</summary>
     public const string MountPoint = "/.skiff";
@@ -29,31 +32,56 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
 
     // An empty file of the runner's folder, there to be mounted over.
     private const string ArtifactPlace = MountPoint + "/artifact";
+    private const string ModulePlace = MountPoint + "/module"; // the same, for a module that is a layer of its image
 
     private const string Fix = "build it for wasm32-wasip1 (a command with _start) or as a wasi:cli component";
 
     private readonly Lazy<string?> _engine = new(() => EngineOf(runFolder));
 
     /// <summary>The runner's folder beside the shim that runs now: PREFIX/bin/containerd-shim-skiff-v1 and PREFIX/run.</summary>
-    public static WasmPreparation BesideThisProgram(ILogger logger, TimeProvider time)
+    /// <param name="socket">containerd's socket.</param>
+    /// <param name="ns">The containers' namespace.</param>
+    /// <param name="logger">The shim's log.</param>
+    /// <param name="time">The clock.</param>
+    public static WasmPreparation BesideThisProgram(string socket, string ns, ILogger logger, TimeProvider time)
     {
         var program = Path.GetFullPath(Environment.ProcessPath ?? "/proc/self/exe");
         var resolved = File.ResolveLinkTarget(program, returnFinalTarget: true)?.FullName ?? program;
-        return new WasmPreparation(Path.Combine(Path.GetDirectoryName(Path.GetDirectoryName(resolved)!)!, "run"), ArtifactCache.DefaultFolder, logger, time);
+        var bin = Path.GetDirectoryName(resolved)!;
+        var images = new ImageModules(Path.Combine(bin, "skiff-image"), socket, ns);
+        return new WasmPreparation(Path.Combine(Path.GetDirectoryName(bin)!, "run"), ArtifactCache.DefaultFolder, images, logger, time);
     }
 
     /// <summary>Finds out what the container runs and, for Wasm, compiles it, rewrites the spec and saves it.</summary>
-    /// <param name="spec">The container.</param>
+    /// <param name="container">Its id.</param>
+    /// <param name="spec">Its spec.</param>
     /// <param name="rootfs">Its mounted root.</param>
     /// <param name="compiler">Compiles its module if no container of this node had it before.</param>
     /// <param name="cancellation">Ends the compilation.</param>
-    public async Task<PreparedProgram> PrepareAsync(OciSpec spec, string rootfs, ModuleCompiler compiler, CancellationToken cancellation)
+    public async Task<PreparedProgram> PrepareAsync(string container, OciSpec spec, string rootfs, ModuleCompiler compiler, CancellationToken cancellation)
     {
-        SafeFileHandle? Open(string path) => ProgramDetection.Open(spec, rootfs, path);
+        string? layer = null, doubt = null;
+        SafeFileHandle? Open(string path) => path == ModulePlace ? File.OpenHandle(layer!) : ProgramDetection.Open(spec, rootfs, path);
         var (kind, path, problem) = Detect(spec.Process, Open);
+        if (kind == ProgramKind.Missing && problem is null)
+        {
+            // Only now, because it costs a process: what is in the image's files counts first.
+            (layer, problem, doubt) = await images.FindAsync(container, path, cancellation).ConfigureAwait(false);
+            if (layer is not null)
+            {
+                using var module = File.OpenHandle(layer);
+                (kind, problem) = ProgramDetection.DetectModule(module, layer);
+                path = ModulePlace;
+            }
+            else
+            {
+                kind = ProgramKind.Native; // the OCI runtime says that there is no such file, unless it sees more than we do
+            }
+        }
+
         if (problem is not null || kind == ProgramKind.Native)
         {
-            return new PreparedProgram(kind, Problem: problem);
+            return new PreparedProgram(kind, Problem: problem, Doubt: doubt);
         }
 
         var (settings, badSetting) = GuestSettings.Read(spec.Annotations);
@@ -66,7 +94,7 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
             path, settings, Open, (module, made, work, token) => compiler.CompileAsync(runFolder, settings.MaxMemory is not null, module, made, work, token), cancellation).ConfigureAwait(false);
         if (artifact.Refusal is { } refusal)
         {
-            return new PreparedProgram(kind, Problem: $"{path} cannot be compiled: {refusal}; {Fix}");
+            return new PreparedProgram(kind, Problem: $"{layer ?? path} cannot be compiled: {refusal}; {Fix}");
         }
 
         if (artifact.Problem is { } trouble)
@@ -74,25 +102,30 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
             Log.NotCompiled(logger, path, trouble);
         }
 
+        var layerOf = layer is null ? null : spec.Process.Arguments[0];
         Rewrite(spec.Process, path, artifact.Path is not null, settings);
         spec.AddBind(runFolder, MountPoint, "bind", "ro", "nosuid", "nodev", "rprivate");
+        if (layer is not null)
+        {
+            spec.AddBind(layer, ModulePlace, "bind", "ro", "nosuid", "nodev", "rprivate");
+        }
+
         if (artifact.Path is not null)
         {
             spec.AddBind(artifact.Path, ArtifactPlace, "bind", "ro", "nosuid", "nodev", "rprivate");
         }
 
         spec.Save();
-        return new PreparedProgram(kind, artifact.Path, settings);
+        return new PreparedProgram(kind, artifact.Path, layerOf, settings);
     }
 
     /// <summary>Finds out what is to run in a living container and, for Wasm, rewrites it and sees to it that the runner is there.</summary>
     /// <param name="process">What is to run.</param>
     /// <param name="init">The container's init.</param>
-    /// <param name="mounted">The artifact that is mounted into the container.</param>
-    /// <param name="settings">What is set for the container's modules; null where init is native.</param>
+    /// <param name="program">What init runs.</param>
     /// <param name="cancellation">Ends the reading of the module.</param>
     /// <returns>Why the program cannot be run, or null.</returns>
-    public async Task<string?> PrepareExecAsync(OciProcess process, int init, string? mounted, GuestSettings? settings, CancellationToken cancellation)
+    public async Task<string?> PrepareExecAsync(OciProcess process, int init, PreparedProgram program, CancellationToken cancellation)
     {
         var name = process.Arguments[0];
 
@@ -100,7 +133,12 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
         var root = $"/proc/{init}/root";
         SafeFileHandle? Open(string path) => RootedPath.OpenRead(root, path);
         var (kind, path, problem) = Detect(process, Open);
-        if (problem is not null || kind == ProgramKind.Native)
+        if (kind == ProgramKind.Missing && name == program.LayerOf)
+        {
+            (kind, path) = (program.Kind, ModulePlace);
+        }
+
+        if (problem is not null || kind is ProgramKind.Native or ProgramKind.Missing)
         {
             return problem;
         }
@@ -121,8 +159,8 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
         }
 
         // The usual exec runs the container's own module; its artifact is in place. Another one is compiled where it runs.
-        var artifact = mounted is null ? default : await ArtifactAsync(path, settings, Open, NoneAsync, cancellation).ConfigureAwait(false);
-        Rewrite(process, path, artifact.Path is not null && artifact.Path == mounted, settings);
+        var artifact = program.Artifact is null ? default : await ArtifactAsync(path, program.Guest, Open, NoneAsync, cancellation).ConfigureAwait(false);
+        Rewrite(process, path, artifact.Path is not null && artifact.Path == program.Artifact, program.Guest);
         return null;
 
         static Task<ArtifactResult> NoneAsync(SafeFileHandle module, SafeFileHandle made, string work, CancellationToken token) =>
@@ -132,7 +170,7 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
     private (ProgramKind Kind, string Path, string? Problem) Detect(OciProcess process, Func<string, SafeFileHandle?> open)
     {
         var found = ProgramDetection.Detect(process, open);
-        return found.Problem is null && found.Kind != ProgramKind.Native && !File.Exists(Path.Combine(runFolder, "skiff-run"))
+        return found.Problem is null && found.Kind is not (ProgramKind.Native or ProgramKind.Missing) && !File.Exists(Path.Combine(runFolder, "skiff-run"))
             ? found with { Problem = $"the Wasm runner is not at {runFolder}/skiff-run; the folder \"run\" belongs beside the shim's folder \"bin\"" }
             : found;
     }
