@@ -118,8 +118,10 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
             return $"disabled_plugins = [{plugins}]\n{head}";
         }
 
+        // As it pulls by itself, 2.4 unpacks only images of the machine's own platform (README, Limits).
+        var localPull = Version.Name == "2.4";
         var (table, image) = Version.IsVersion2
-            ? ("io.containerd.cri.v1.runtime", $"[plugins.'io.containerd.cri.v1.images'.pinned_images]\nsandbox = \"{PauseImage}\"\n")
+            ? ("io.containerd.cri.v1.runtime", $"[plugins.'io.containerd.cri.v1.images']\nuse_local_image_pull = {(localPull ? "true" : "false")}\npinned_images.sandbox = \"{PauseImage}\"\n")
             : ("io.containerd.grpc.v1.cri", "");
         return $"""
             {head}
