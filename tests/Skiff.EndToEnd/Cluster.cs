@@ -106,8 +106,11 @@ public abstract class Cluster(string containerd) : IAsyncLifetime
     public Task<CommandText> TryKubectlAsync(params string[] words) => RunAsync(_commandLimit, default, [], Path.Combine(Scripts, "k"), words);
 
     /// <summary>kubectl apply, or another word, with an object on standard input.</summary>
-    public Task<CommandText> KubectlWithAsync(JsonNode input, params string[] words) =>
-        RunAsync(_commandLimit, Encoding.UTF8.GetBytes(input.ToJsonString()), [], Path.Combine(Scripts, "k"), words);
+    public Task<CommandText> KubectlWithAsync(JsonNode input, params string[] words) => KubectlWithAsync(input.ToJsonString(), words);
+
+    /// <summary>The same with text, such as YAML.</summary>
+    public Task<CommandText> KubectlWithAsync(string input, params string[] words) =>
+        RunAsync(_commandLimit, Encoding.UTF8.GetBytes(input), [], Path.Combine(Scripts, "k"), words);
 
     /// <summary>Applies an object; it has to be accepted.</summary>
     public async Task ApplyAsync(JsonNode document) => (await KubectlWithAsync(document, "apply", "-f", "-")).Demand();

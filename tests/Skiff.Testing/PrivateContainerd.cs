@@ -358,6 +358,12 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
             _ = image.File(Path.GetFileName(guest), File.ReadAllBytes(guest));
         }
 
+        // For kubectl cp: Debian's busybox-static is tar when it is called so.
+        if (File.Exists("/bin/busybox"))
+        {
+            _ = image.File("bin/tar", File.ReadAllBytes("/bin/busybox"));
+        }
+
         var hello = File.ReadAllBytes(Path.Combine(Repository.Guests, "hello.wasm"));
         return image.File("etc/rootfs.txt", "rootfs"u8.ToArray(), 0x1A4).File("work/here.txt", "here"u8.ToArray(), 0x1A4)
             .File("truncated.wasm", hello[..1000]).File("cut.wasm", hello[..6]).File("empty", []).File("text.txt", "just text\n"u8.ToArray())

@@ -1,4 +1,4 @@
-/* listen PORT   says "hello from port PORT" to everybody who connects. */
+/* listen PORT [http]   says "hello from port PORT" to everybody who connects; with "http" as an answer to a request. */
 #include <stdio.h>
 #include <stdlib.h>
 #ifndef __wasm__
@@ -18,7 +18,11 @@ int main(int argc, char **argv) {
   }
   printf("listening\n");
   fflush(stdout);
-  for (int client; (client = accept(server, NULL, NULL)) >= 0; close(client)) dprintf(client, "hello from port %d\n", ntohs(address.sin_port));
+  for (int client; (client = accept(server, NULL, NULL)) >= 0; close(client)) {
+    char request[4096];
+    if (argc > 2 && read(client, request, sizeof request) > 0) dprintf(client, "HTTP/1.0 200 OK\r\n\r\n");
+    dprintf(client, "hello from port %d\n", ntohs(address.sin_port));
+  }
 #endif
   (void)argc, (void)argv;
   return 1;

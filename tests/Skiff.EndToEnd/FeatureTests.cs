@@ -1,0 +1,310 @@
+namespace Skiff.EndToEnd;
+
+/// <summary>What Kubernetes gives to containers, in pods with a WebAssembly container in each. Once installed, the tests share the cluster.</summary>
+public abstract class FeatureTests(Cluster cluster)
+{
+    [Fact]
+    public async Task init_containers_and_sidecars_run_in_order()
+    {
+        await RunAsync("init", """
+            initContainers:
+            - {name: first, image: skiff.test/guests:1, command: [/show.wasm, "write:/shared/first=one"], volumeMounts: [{name: shared, mountPath: /shared}]}
+            - {name: side, image: skiff.test/guests:1, command: [/sleep.wasm], restartPolicy: Always}
+            - {name: native, image: skiff.test/guests:1, command: [/sleep.native], restartPolicy: Always}
+            containers:
+            - {name: main, image: skiff.test/guests:1, command: [/show.wasm, "file:/shared/first", stay], volumeMounts: [{name: shared, mountPath: /shared}]}
+            volumes: [{name: shared, emptyDir: {}}]
+            """);
+        await cluster.PodIsReadyAsync("init");
+        await SaysAsync("init", "main", "/shared/first=one\nstays\n");
+        await SaysAsync("init", "side", "ready\n");
+        await SaysAsync("init", "native", "ready\n");
+    }
+
+    [Fact]
+    public async Task an_ephemeral_container_debugs_a_pod()
+    {
+        await RunAsync("debugged", "containers: [{name: main, image: skiff.test/guests:1, command: [/sleep.wasm]}]");
+        await cluster.PodIsReadyAsync("debugged");
+        _ = await cluster.KubectlAsync("debug", "debugged", "--image=skiff.test/guests:1", "--container=debugger", "--target=main", "--", "/hello.wasm", "a");
+        await BecomesAsync("debugged", "{.status.ephemeralContainerStatuses[0].state.terminated.exitCode}", "0");
+        await SaysAsync("debugged", "debugger", "hello from wasm, 2 arguments\n");
+    }
+
+    [Fact]
+    public async Task exec_attach_port_forward_and_cp_reach_a_pod()
+    {
+        await RunAsync("reached", """
+            containers:
+            - {name: wasm, image: skiff.test/guests:1, command: [/sleep.wasm], volumeMounts: [{name: shared, mountPath: /shared}]}
+            - {name: cat, image: skiff.test/guests:1, command: [/cat.wasm], stdin: true, stdinOnce: true}
+            - {name: server, image: skiff.test/guests:1, command: [/listen.native, "8080"], volumeMounts: [{name: shared, mountPath: /shared}]}
+            volumes: [{name: shared, emptyDir: {}}]
+            """);
+        await cluster.PodIsReadyAsync("reached");
+        Assert.Equal("hello from wasm, 2 arguments\n", await cluster.KubectlAsync("exec", "reached", "-c", "wasm", "--", "/hello.wasm", "a b"));
+        Assert.Equal(7u, (await cluster.TryKubectlAsync("exec", "reached", "-c", "wasm", "--", "/exit.wasm", "7")).Status);
+        Assert.Contains("typed in", await cluster.TypeAsync("echo typed in | kubectl attach -i reached -c cat"), StringComparison.Ordinal);
+        Assert.Equal("hello from port 8080\n", await cluster.TypeAsync("""
+            said=$(mktemp)
+            kubectl port-forward pod/reached 0:8080 > "$said" & forward=$!
+            trap 'kill $forward; rm "$said"' EXIT
+            for _ in $(seq 200); do port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' "$said"); [ -z "$port" ] || break; sleep 0.05; done
+            nsenter --net=/proc/$forward/ns/net bash -c "cat < /dev/tcp/127.0.0.1/$port"
+            """));
+
+        // In from a file by the native container's tar, seen by the Wasm one; and out again.
+        _ = await cluster.KubectlAsync("cp", "README.md", "reached:/shared/in.md", "-c", "server");
+        Assert.Contains("# Skiff", await cluster.KubectlAsync("exec", "reached", "-c", "wasm", "--", "/show.wasm", "file:/shared/in.md"), StringComparison.Ordinal);
+        Assert.Equal("ok\n", await cluster.TypeAsync("out=$(mktemp); kubectl cp reached:/shared/in.md -c server \"$out\" > /dev/null; cmp \"$out\" README.md; rm \"$out\"; echo ok"));
+    }
+
+    [Fact]
+    public async Task probes_and_hooks_are_run()
+    {
+        var node = cluster.Nodes[0];
+        await node.RunAsync("mkdir", "-p", "/var/tmp/hooks");
+        await RunAsync("probed", $$$"""
+            nodeName: {{{node.Name}}}
+            containers:
+            - name: wasm
+              image: skiff.test/guests:1
+              command: [/sleep.wasm]
+              startupProbe: {exec: {command: [/exit.wasm, "0"]}, periodSeconds: 1}
+              livenessProbe: {exec: {command: [/hello.wasm]}, periodSeconds: 1}
+              readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}
+              lifecycle:
+                postStart: {exec: {command: [/show.wasm, "write:/hooks/started=yes"]}}
+                preStop: {exec: {command: [/show.wasm, "write:/hooks/stopped=yes"]}}
+              volumeMounts: [{name: hooks, mountPath: /hooks}]
+            - name: server
+              image: skiff.test/guests:1
+              command: [/listen.native, "8080", http]
+              livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+            - name: sick
+              image: skiff.test/guests:1
+              command: [/sleep.wasm]
+              livenessProbe: {exec: {command: [/exit.wasm, "1"]}, periodSeconds: 1, failureThreshold: 1}
+            volumes: [{name: hooks, hostPath: {path: /var/tmp/hooks}}]
+            """);
+        await BecomesAsync("probed", """{.status.containerStatuses[?(@.name=="wasm")].ready}{.status.containerStatuses[?(@.name=="server")].ready}""", "truetrue");
+        await Cluster.UntilAsync(
+            "the sick container is restarted",
+            async () => await FieldAsync("probed", """{.status.containerStatuses[?(@.name=="sick")].restartCount}""") is not ("" or "0"),
+            () => cluster.TryKubectlAsync("describe", "pod", "probed"));
+        Assert.Equal("00", await FieldAsync("probed", """{.status.containerStatuses[?(@.name=="wasm")].restartCount}{.status.containerStatuses[?(@.name=="server")].restartCount}"""));
+        Assert.Equal("yes", await node.RunAsync("cat", "/var/tmp/hooks/started"));
+        _ = await cluster.KubectlAsync("delete", "pod", "probed", "--timeout=60s");
+        Assert.Equal("yes", await node.RunAsync("cat", "/var/tmp/hooks/stopped"));
+        _ = await node.RunAsync("rm", "-r", "/var/tmp/hooks");
+    }
+
+    [Fact]
+    public async Task every_kind_of_volume_is_there()
+    {
+        var node = cluster.Nodes[1];
+        _ = await node.RunAsync("bash", "-c", "mkdir -p /var/tmp/host && echo -n host > /var/tmp/host/file");
+        await ApplyAsync("""
+            apiVersion: v1
+            kind: ConfigMap
+            metadata: {name: settings, labels: {end-to-end: passing}}
+            data: {key: from the map, other: sub}
+            ---
+            apiVersion: v1
+            kind: Secret
+            metadata: {name: secret, labels: {end-to-end: passing}}
+            stringData: {token: hidden}
+            """);
+        await RunAsync("volumes", $$$"""
+            nodeName: {{{node.Name}}}
+            restartPolicy: Never
+            containers:
+            - name: wasm
+              image: skiff.test/guests:1
+              command: [/show.wasm, "file:/config/key", "file:/secret/token", "write:/scratch/new=text", "file:/scratch/new", "file:/host/file", "file:/projected/map/key",
+                "file:/projected/name", "file:/sub/path", "list:/config", "write:/ro/no=x"]
+              volumeMounts:
+              - {name: config, mountPath: /config}
+              - {name: secret, mountPath: /secret, readOnly: true}
+              - {name: empty, mountPath: /scratch}
+              - {name: empty, mountPath: /ro, readOnly: true, recursiveReadOnly: IfPossible}
+              - {name: host, mountPath: /host}
+              - {name: projected, mountPath: /projected}
+              - {name: config, mountPath: /sub/path, subPath: other}
+            volumes:
+            - {name: config, configMap: {name: settings}}
+            - {name: secret, secret: {secretName: secret}}
+            - {name: empty, emptyDir: {}}
+            - {name: host, hostPath: {path: /var/tmp/host}}
+            - name: projected
+              projected:
+                sources:
+                - {configMap: {name: settings, items: [{key: key, path: map/key}]}}
+                - {downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}
+            """);
+        await BecomesAsync("volumes", "{.status.containerStatuses[0].state.terminated.exitCode}", "1"); // because of the one that must fail
+        var log = await cluster.KubectlAsync("logs", "volumes");
+        Assert.Equal(
+            ["/config/key=from the map", "/secret/token=hidden", "wrote /scratch/new", "/scratch/new=text", "/host/file=host", "/projected/map/key=from the map",
+                "/projected/name=volumes", "/sub/path=sub", "/config has key other", "/ro/no: I/O error"],
+            log.TrimEnd('\n').Split('\n').Select(l => l == "/config has other key" ? "/config has key other" : l));
+        _ = await node.RunAsync("rm", "-r", "/var/tmp/host");
+        _ = await cluster.KubectlAsync("delete", "configmap,secret", "-l", "end-to-end=passing");
+    }
+
+    [Fact]
+    public async Task environment_and_working_directory_are_set()
+    {
+        await RunAsync("environment", """
+            restartPolicy: Never
+            containers:
+            - name: wasm
+              image: skiff.test/guests:1
+              command: [/show.wasm]
+              args: ["env:PLAIN", "env:NAME", "env:LIMIT", "env:BOTH", "env:PWD", "file:here.txt"]
+              workingDir: /work
+              resources: {limits: {memory: 64Mi}}
+              env:
+              - {name: PLAIN, value: "a=b c"}
+              - {name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+              - {name: LIMIT, valueFrom: {resourceFieldRef: {resource: limits.memory}}}
+              - {name: BOTH, value: "$(NAME)+$(LIMIT)"}
+            """);
+        await BecomesAsync("environment", "{.status.phase}", "Succeeded");
+        Assert.Equal(
+            ["PLAIN=a=b c", "NAME=environment", "LIMIT=67108864", "BOTH=environment+67108864", "PWD=/work", "here.txt=here"],
+            (await cluster.KubectlAsync("logs", "environment")).TrimEnd('\n').Split('\n'));
+    }
+
+    [Fact]
+    public async Task the_security_context_counts_for_a_wasm_container()
+    {
+        await RunAsync("secured", """
+            securityContext: {runAsUser: 1000, runAsGroup: 2000, supplementalGroups: [3000], fsGroup: 4000, seccompProfile: {type: RuntimeDefault}}
+            containers:
+            - name: wasm
+              image: skiff.test/guests:1
+              command: [/show.wasm, "write:/etc/no=x", "write:/scratch/yes=x", stay]
+              securityContext: {readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+              volumeMounts: [{name: empty, mountPath: /scratch}]
+            volumes: [{name: empty, emptyDir: {}}]
+            """);
+        await cluster.PodIsReadyAsync("secured");
+        await SaysAsync("secured", "wasm", "/etc/no: I/O error\nwrote /scratch/yes\nstays\n");
+        var status = (await cluster.KubectlAsync("exec", "secured", "--", "/show.native", "file:/proc/1/status")).Split('\n').ToLookup(l => l.Split(':')[0], l => l[(l.IndexOf(':') + 1)..].Trim());
+        Assert.Equal("1000\t1000\t1000\t1000", status["Uid"].Single());
+        Assert.Equal("2000\t2000\t2000\t2000", status["Gid"].Single());
+        Assert.Equal(["2000", "3000", "4000"], status["Groups"].Single().Split(' ').Order());
+        Assert.Equal("0000000000000000", status["CapEff"].Single());
+        Assert.Equal("0000000000000000", status["CapBnd"].Single());
+        Assert.Equal("1", status["NoNewPrivs"].Single());
+        Assert.Equal("2", status["Seccomp"].Single());
+    }
+
+    [Fact]
+    public async Task why_a_container_ended_is_in_its_status()
+    {
+        await RunAsync("ended", """
+            restartPolicy: Never
+            containers:
+            - {name: told, image: skiff.test/guests:1, command: [/show.wasm, "write:/dev/termination-log=this is why", "exit:3"]}
+            - {name: trapped, image: skiff.test/guests:1, command: [/show.wasm, trap], terminationMessagePolicy: FallbackToLogsOnError}
+            - {name: killed, image: skiff.test/guests:1, command: [/grow.wasm], resources: {limits: {memory: 32Mi}}}
+            """);
+        await BecomesAsync("ended", "{.status.phase}", "Failed");
+        Assert.Equal("3 this is why", await TerminatedAsync("told"));
+        var trapped = await TerminatedAsync("trapped");
+        Assert.StartsWith("134 skiff-run: ", trapped, StringComparison.Ordinal);
+        Assert.Contains("unreachable", trapped, StringComparison.Ordinal);
+        Assert.Equal("137 OOMKilled", await FieldAsync("ended", """{.status.containerStatuses[?(@.name=="killed")].state.terminated.exitCode} {.status.containerStatuses[?(@.name=="killed")].state.terminated.reason}"""));
+
+        Task<string> TerminatedAsync(string container) =>
+            FieldAsync("ended", $$"""{.status.containerStatuses[?(@.name=="{{container}}")].state.terminated.exitCode} {.status.containerStatuses[?(@.name=="{{container}}")].state.terminated.message}""");
+    }
+
+    [Fact]
+    public async Task a_container_that_fails_is_restarted_with_back_off_and_the_other_lives()
+    {
+        await RunAsync("failing", """
+            containers:
+            - {name: fails, image: skiff.test/guests:1, command: [/exit.wasm, "5"]}
+            - {name: lives, image: skiff.test/guests:1, command: [/sleep.wasm]}
+            """);
+        await BecomesAsync("failing", """{.status.containerStatuses[?(@.name=="fails")].state.waiting.reason}""", "CrashLoopBackOff");
+        await Cluster.UntilAsync(
+            "it is restarted",
+            async () => await FieldAsync("failing", """{.status.containerStatuses[?(@.name=="fails")].restartCount}""") is not ("" or "0"),
+            () => cluster.TryKubectlAsync("describe", "pod", "failing"));
+        Assert.Equal("5", await FieldAsync("failing", """{.status.containerStatuses[?(@.name=="fails")].lastState.terminated.exitCode}"""));
+        Assert.Equal("0true", await FieldAsync("failing", """{.status.containerStatuses[?(@.name=="lives")].restartCount}{.status.containerStatuses[?(@.name=="lives")].ready}"""));
+    }
+
+    [Fact]
+    public async Task a_pod_is_resized_in_place()
+    {
+        await RunAsync("resized", """
+            containers:
+            - name: wasm
+              image: skiff.test/guests:1
+              command: [/sleep.wasm]
+              resources: {requests: {memory: 64Mi, cpu: 50m}, limits: {memory: 64Mi, cpu: 100m}}
+            """);
+        await cluster.PodIsReadyAsync("resized");
+        _ = await cluster.KubectlAsync(
+            "patch", "pod", "resized", "--subresource", "resize", "--patch",
+            """{"spec":{"containers":[{"name":"wasm","resources":{"requests":{"memory":"96Mi","cpu":"60m"},"limits":{"memory":"96Mi","cpu":"200m"}}}]}}""");
+        await BecomesAsync("resized", "{.status.containerStatuses[0].resources.limits.memory} {.status.containerStatuses[0].resources.limits.cpu} {.status.containerStatuses[0].restartCount}", "96Mi 200m 0");
+        var id = (await FieldAsync("resized", "{.status.containerStatuses[0].containerID}")).Split("//")[1];
+        var where = await FieldAsync("resized", "{.spec.nodeName}");
+        var node = cluster.Nodes.Single(n => n.Name == where);
+        Assert.Equal($"{96 << 20}\n", await node.RunAsync("bash", "-c", $"cat /sys/fs/cgroup/memory/kubepods.slice/*/*/cri-containerd-{id}.scope/memory.limit_in_bytes"));
+    }
+
+    [Fact]
+    public async Task processes_are_shared_and_memory_is_limited_where_the_pod_says_so()
+    {
+        await RunAsync("shared", """
+            shareProcessNamespace: true
+            containers:
+            - {name: wasm, image: skiff.test/guests:1, command: [/sleep.wasm]}
+            - {name: native, image: skiff.test/guests:1, command: [/sleep.native]}
+            - {name: limited, image: skiff.test/guests:1, command: [/grow.wasm], resources: {limits: {memory: 256Mi}}}
+            """, """{skiff.dev/max-memory: 1Gi, limited.skiff.dev/max-memory: 32Mi}""");
+        await Cluster.UntilAsync(
+            "it is refused memory",
+            async () => (await cluster.TryKubectlAsync("logs", "shared", "-c", "limited")).Output.Contains($"skiff.dev/max-memory allows {32 << 20}", StringComparison.Ordinal),
+            () => cluster.TryKubectlAsync("describe", "pod", "shared"));
+        Assert.Contains("/pause", await cluster.KubectlAsync("exec", "shared", "-c", "native", "--", "/show.native", "file:/proc/1/cmdline"), StringComparison.Ordinal);
+        Assert.DoesNotContain("OOMKilled", await cluster.KubectlAsync("get", "pod", "shared", "-o", "json"), StringComparison.Ordinal);
+    }
+
+    private async Task RunAsync(string name, string spec, string annotations = "{}")
+    {
+        await cluster.BeInstalledAsync();
+        await ApplyAsync($$"""
+            apiVersion: v1
+            kind: Pod
+            metadata: {name: {{name}}, labels: {end-to-end: passing}, annotations: {{annotations}}}
+            spec:
+              runtimeClassName: skiff
+              terminationGracePeriodSeconds: 5
+              automountServiceAccountToken: false
+              {{spec.ReplaceLineEndings("\n  ")}}
+            """);
+    }
+
+    private async Task ApplyAsync(string yaml) => (await cluster.KubectlWithAsync(yaml, "apply", "-f", "-")).Demand();
+
+    private async Task<string> FieldAsync(string pod, string path) => (await cluster.TryKubectlAsync("get", "pod", pod, "-o", "jsonpath=" + path)).Output;
+
+    private Task BecomesAsync(string pod, string path, string value) => Cluster.UntilAsync(
+        $"{path} of {pod} is {value}", async () => await FieldAsync(pod, path) == value, () => cluster.TryKubectlAsync("describe", "pod", pod));
+
+    private Task SaysAsync(string pod, string container, string text) => Cluster.UntilAsync(
+        $"{container} of {pod} says {text}",
+        async () => (await cluster.TryKubectlAsync("logs", pod, "-c", container)).Output == text,
+        () => cluster.TryKubectlAsync("logs", pod, "-c", container));
+}
+
+[Collection("containerd 1.6")]
+public sealed class FeaturesOnContainerd16(ClusterOn16 cluster) : FeatureTests(cluster);
