@@ -1,5 +1,4 @@
 using System.Globalization;
-using Skiff.Linux.Cgroups;
 using Skiff.Testing;
 
 namespace Skiff.Contract;
@@ -116,28 +115,5 @@ public sealed class OomTests(Containerds containerds)
             await run(containerd, id, i);
             await events.ComesAsync(id, topics);
         });
-    }
-
-    /// <summary>A cgroup with a limit, as the kubelet makes one for a pod.</summary>
-    private sealed class PodCgroup
-    {
-        private readonly string _folder;
-
-        public PodCgroup(string name, long limit)
-        {
-            Path = "/skiff-pod-" + name;
-            var unified = !Directory.Exists("/sys/fs/cgroup/memory");
-            _folder = (unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory") + Path;
-            _ = Directory.CreateDirectory(_folder);
-            File.WriteAllText(_folder + (unified ? "/memory.max" : "/memory.limit_in_bytes"), $"{limit}");
-        }
-
-        public string Path { get; }
-
-        public async Task RemoveAsync()
-        {
-            using var limit = new CancellationTokenSource(RunningContainer.Patience);
-            Assert.True(await NamedCgroup.RemoveAsync(Path, limit.Token));
-        }
     }
 }

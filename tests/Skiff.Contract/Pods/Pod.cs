@@ -35,7 +35,7 @@ internal sealed class Pod : IAsyncDisposable
         config["metadata"] = new JsonObject { ["name"] = name, ["namespace"] = "skiff", ["uid"] = name, ["attempt"] = 1 };
         config["log_directory"] = folder;
         config["linux"] ??= new JsonObject();
-        config["linux"]!["cgroup_parent"] = "/" + containerd.Name;
+        config["linux"]!["cgroup_parent"] ??= "/" + containerd.Name;
 
         Isolate(config);
         await File.WriteAllTextAsync(Path.Combine(folder, "pod.json"), config.ToJsonString());

@@ -64,6 +64,44 @@ public sealed class PodResourceTests(Containerds containerds)
 
     [Theory]
     [MemberData(nameof(Versions))]
+    public async Task the_pods_own_limit_and_statistics_count(string version)
+    {
+        var containerd = await containerds.GetForPodsAsync(version);
+        var cgroup = new PodCgroup(ProgramTests.Id(), 64 << 20);
+        try
+        {
+            await using var pod = await Pod.RunAsync(containerd, new JsonObject { ["linux"] = new JsonObject { ["cgroup_parent"] = cgroup.Path } });
+            var beside = await pod.StartAsync(null, "/sleep.wasm");
+            await pod.SaysAsync(beside, "ready");
+            var shown = "";
+            Assert.True(
+                await Until.HoldsAsync(
+                    async () =>
+                    {
+                        var before = WorkingSet(cgroup.Folder);
+                        shown = (await containerd.CrictlAsync("statsp", "-o", "json", "--id", pod.Id)).Demand().Output;
+                        return before > 0 && before == WorkingSet(cgroup.Folder)
+                            && Number(JsonDocument.Parse(shown).RootElement.GetProperty("stats")[0].GetProperty("linux"), "memory", "workingSetBytes") == before;
+                    },
+                    RunningContainer.Patience),
+                shown);
+
+            foreach (var kind in _kinds)
+            {
+                var (status, _) = await pod.RunToEndAsync(null, "/grow" + kind);
+                Assert.Equal((137, "OOMKilled"), (status.GetProperty("exitCode").GetInt32(), status.GetProperty("reason").GetString()));
+            }
+
+            Assert.Equal("CONTAINER_RUNNING", (await pod.StatusAsync(beside)).GetProperty("state").GetString());
+        }
+        finally
+        {
+            await cgroup.RemoveAsync();
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Versions))]
     public async Task a_container_that_is_killed_for_memory_says_so(string version)
     {
         var containerd = await containerds.GetForPodsAsync(version);
@@ -111,7 +149,13 @@ public sealed class PodResourceTests(Containerds containerds)
 
     /// <summary>The working set, which is what cannot be given back without paging, and nanoseconds of processor time.</summary>
     private static (ulong? Memory, ulong? Cpu) Used(ContainerCgroup cgroup) => (
-        CgroupFile.Number(cgroup.Folder("memory"), cgroup.IsUnified ? "memory.current" : "memory.usage_in_bytes")
-            - CgroupFile.Pairs(cgroup.Folder("memory"), "memory.stat").GetValueOrDefault(cgroup.IsUnified ? "inactive_file" : "total_inactive_file"),
+        WorkingSet(cgroup.Folder("memory")),
         cgroup.IsUnified ? CgroupFile.Pairs(cgroup.Folder("cpu"), "cpu.stat").GetValueOrDefault("usage_usec") * 1000 : CgroupFile.Number(cgroup.Folder("cpuacct"), "cpuacct.usage"));
+
+    private static ulong? WorkingSet(string? memory)
+    {
+        var unified = File.Exists(memory + "/memory.current");
+        return CgroupFile.Number(memory, unified ? "memory.current" : "memory.usage_in_bytes")
+            - CgroupFile.Pairs(memory, "memory.stat").GetValueOrDefault(unified ? "inactive_file" : "total_inactive_file");
+    }
 }

@@ -1,0 +1,51 @@
+using Skiff.Linux.Processes;
+using Skiff.Testing;
+
+namespace Skiff.Contract.Stations;
+
+/// <summary>The CRI conformance suite through our handler: what passes with runc's own shim passes with ours.</summary>
+public sealed class ConformanceTests
+{
+    [Theory]
+    [InlineData("1.6")]
+    [InlineData("2.4")]
+    public async Task what_passes_with_runc_passes_with_ours(string version)
+    {
+        var folder = Path.Combine(Repository.Shared, "conformance");
+        var script = Path.Combine(folder, "run.sh");
+        if ((Repository.Missing ?? (File.Exists(script) ? null : $"no {script}: the suite comes from there")) is { } missing)
+        {
+            Assert.Skip(missing);
+        }
+
+        var (binaries, lacking) = await ContainerdVersion.Named(version).LocateAsync();
+        if (binaries is null)
+        {
+            Assert.Skip(lacking!);
+        }
+
+        // A network namespace of its own: the suite makes bridges and binds ports of the host.
+        var home = Environment.GetEnvironmentVariable("HOME") ?? "/root";
+        var handler = "skiff-" + version;
+        var result = await Command.RunAsync(
+            new SpawnRequest
+            {
+                Path = "/usr/bin/env",
+                Arguments = ["env", "unshare", "--net", "bash", "-c", "ip link set lo up && exec bash \"$0\" \"$1\"", script, handler],
+                Environment =
+                [
+                    $"PATH={Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin",
+                    $"HOME={home}",
+                    $"CONTAINERD={binaries}/containerd",
+                    $"RUNTIME_TYPE={Repository.Shim}",
+                ],
+                NewSession = true,
+            },
+            TimeSpan.FromMinutes(8));
+        var passed = Path.Combine(home, ".cache", "skiff-conformance", handler, "passed");
+        Assert.True(File.Exists(passed), result.OutputText + result.Error);
+        var baseline = await File.ReadAllLinesAsync(Path.Combine(folder, $"baseline-runc-{version}.txt"));
+        Assert.NotEmpty(baseline);
+        Assert.Equal([], baseline.Except(await File.ReadAllLinesAsync(passed)));
+    }
+}
