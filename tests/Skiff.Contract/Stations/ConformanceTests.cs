@@ -26,7 +26,7 @@ public sealed class ConformanceTests
 
         // A network namespace of its own: the suite makes bridges and binds ports of the host.
         var home = Environment.GetEnvironmentVariable("HOME") ?? "/root";
-        var handler = "skiff-" + version;
+        var handler = "skiff-" + version.Replace('.', '-'); // a bare key of TOML
         var result = await Command.RunAsync(
             new SpawnRequest
             {
