@@ -85,6 +85,7 @@ internal static unsafe partial class GuestMemory
 
         if (mprotect(memory->Start, WholePages(size), ProtRead | ProtWrite) != 0)
         {
+            GiveBack(size - memory->Size);
             return Error($"the kernel has no more memory for the guest (errno {Marshal.GetLastSystemError()})");
         }
 
@@ -95,11 +96,7 @@ internal static unsafe partial class GuestMemory
     [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
     private static void Release(State* memory)
     {
-        lock (_lock)
-        {
-            _used -= memory->Size;
-        }
-
+        GiveBack(memory->Size);
         _ = munmap(memory->Start, memory->Mapped);
         NativeMemory.Free(memory);
     }
@@ -115,6 +112,14 @@ internal static unsafe partial class GuestMemory
 
             _used += more;
             return true;
+        }
+    }
+
+    private static void GiveBack(nuint size)
+    {
+        lock (_lock)
+        {
+            _used -= size;
         }
     }
 

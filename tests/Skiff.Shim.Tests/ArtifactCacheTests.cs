@@ -39,7 +39,7 @@ public sealed class ArtifactCacheTests : IDisposable
     public async Task many_who_want_it_at_once_get_one_compilation()
     {
         var gate = new TaskCompletionSource();
-        var caches = Enumerable.Range(0, 8).Select(_ => New("e1", before: gate.Task)).ToList();
+        var caches = Enumerable.Range(0, 8).Select(_ => New("e1", before: () => gate.Task)).ToList();
         var all = caches.Select(c => Task.Run(() => GetAsync(c, "module"))).ToList();
         gate.SetResult();
         var paths = await Task.WhenAll(all);
@@ -107,7 +107,9 @@ public sealed class ArtifactCacheTests : IDisposable
     public async Task one_who_gives_up_waiting_is_let_go()
     {
         var gate = new TaskCompletionSource();
-        var holder = GetAsync(New("e1", before: gate.Task), "module");
+        var begun = new TaskCompletionSource();
+        var holder = GetAsync(New("e1", before: () => { begun.SetResult(); return gate.Task; }), "module");
+        await begun.Task;
         using var patience = new CancellationTokenSource();
         var waiter = GetAsync(New("e1"), "module", patience.Token);
         await patience.CancelAsync();
@@ -116,13 +118,13 @@ public sealed class ArtifactCacheTests : IDisposable
         Assert.NotNull((await holder).Path);
     }
 
-    private ArtifactCache New(string engine, long limit = long.MaxValue, Task? before = null, ArtifactResult outcome = default) => new(
+    private ArtifactCache New(string engine, long limit = long.MaxValue, Func<Task>? before = null, ArtifactResult outcome = default) => new(
         Cache,
         engine,
         limit,
         async (module, artifact, work, cancellation) =>
         {
-            await (before ?? Task.CompletedTask);
+            await (before?.Invoke() ?? Task.CompletedTask);
             Assert.Equal(["module"], Directory.GetFileSystemEntries(work).Select(Path.GetFileName));
             _ = Interlocked.Increment(ref _compiled);
             var text = new byte[100];

@@ -31,8 +31,8 @@ public sealed class ProgramDetectionTests : IDisposable
     [InlineData("here.wasm", "Component", "/here.wasm")]
     [InlineData("/data/mounted.wasm", "Core", "/data/mounted.wasm")]
     [InlineData("script", "Native", "/bin/script")]
-    [InlineData("/not/there", "Native", "/not/there")]
-    [InlineData("/bin", "Native", "/bin")]
+    [InlineData("/not/there", "Missing", "/not/there")]
+    [InlineData("/bin", "Missing", "/bin")]
     public void the_program_is_found_as_the_oci_runtime_finds_it(string argument, string kind, string path)
     {
         File.WriteAllText(_bundle + "/config.json", $$"""

@@ -61,7 +61,7 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
     public async Task<PreparedProgram> PrepareAsync(string container, OciSpec spec, string rootfs, ModuleCompiler compiler, CancellationToken cancellation)
     {
         string? layer = null, doubt = null;
-        SafeFileHandle? Open(string path) => path == ModulePlace ? File.OpenHandle(layer!) : ProgramDetection.Open(spec, rootfs, path);
+        SafeFileHandle? Open(string path) => layer is not null && path == ModulePlace ? File.OpenHandle(layer) : ProgramDetection.Open(spec, rootfs, path);
         var (kind, path, problem) = Detect(spec.Process, Open);
         if (kind == ProgramKind.Missing && problem is null)
         {
@@ -71,6 +71,7 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
             {
                 using var module = File.OpenHandle(layer);
                 (kind, problem) = ProgramDetection.DetectModule(module, layer);
+                problem ??= MissingRunner();
                 path = ModulePlace;
             }
             else
@@ -170,10 +171,11 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
     private (ProgramKind Kind, string Path, string? Problem) Detect(OciProcess process, Func<string, SafeFileHandle?> open)
     {
         var found = ProgramDetection.Detect(process, open);
-        return found.Problem is null && found.Kind is not (ProgramKind.Native or ProgramKind.Missing) && !File.Exists(Path.Combine(runFolder, "skiff-run"))
-            ? found with { Problem = $"the Wasm runner is not at {runFolder}/skiff-run; the folder \"run\" belongs beside the shim's folder \"bin\"" }
-            : found;
+        return found.Problem is null && found.Kind is not (ProgramKind.Native or ProgramKind.Missing) ? found with { Problem = MissingRunner() } : found;
     }
+
+    private string? MissingRunner() => File.Exists(Path.Combine(runFolder, "skiff-run")) ? null
+        : $"the Wasm runner is not at {runFolder}/skiff-run; the folder \"run\" belongs beside the shim's folder \"bin\"";
 
     private async Task<ArtifactResult> ArtifactAsync(
         string path, GuestSettings? settings, Func<string, SafeFileHandle?> open, Compile compile, CancellationToken cancellation)
