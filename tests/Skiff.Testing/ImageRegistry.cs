@@ -79,7 +79,10 @@ public sealed partial class ImageRegistry : IDisposable
 
         var manifest = new JsonObject
         {
-            ["schemaVersion"] = 2, ["mediaType"] = manifestType, ["config"] = Put(configType, Bytes(config)), ["layers"] = entries,
+            ["schemaVersion"] = 2,
+            ["mediaType"] = manifestType,
+            ["config"] = Put(configType, Bytes(config)),
+            ["layers"] = entries,
         };
         if (platform?.Split('/') is [var os, var architecture])
         {
