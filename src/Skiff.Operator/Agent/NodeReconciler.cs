@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Microsoft.Extensions.Logging;
@@ -38,6 +39,7 @@ internal sealed partial class NodeReconciler(
     private readonly ConcurrentDictionary<string, string?> _labels = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, bool> _leaving = new(StringComparer.Ordinal);
     private readonly Dictionary<string, (long? Generation, string? Uid, long At)> _proved = new(StringComparer.Ordinal); // of the one loop
+    private KubeNode? _written; // the node as the API server answered to the last write, of the one loop
 
     private string Manager => $"skiff-agent-{ShimInstallation.LabelValueOf(nodeName)}";
 
@@ -48,6 +50,8 @@ internal sealed partial class NodeReconciler(
             Log.NoNode(logger, nodeName);
             return ReconcileResult.RequeueAfter(_pending);
         }
+
+        node = Latest(node);
 
         // What this agent wrote a moment ago may not be in the cache yet, and counters go on from there.
         var found = await client.GetAsync(ShimInstallation.Resource, ShimInstallation.KeyOf(key, nodeName), cancellation).ConfigureAwait(false);
@@ -337,9 +341,20 @@ internal sealed partial class NodeReconciler(
 
         var patch = new JsonObject { ["metadata"] = new JsonObject { ["labels"] = new JsonObject { [label] = value } } };
         var written = await client.MergePatchAsync(KubeNode.Resource, ObjectKey.Of(work.Node), patch, cancellation).ConfigureAwait(false);
-        work.Node = written.Value ?? throw new ApiException(written.Error!);
+        _written = work.Node = written.Value ?? throw new ApiException(written.Error!);
         Log.Labelled(logger, label, value ?? "(none)");
     }
+
+    /// <summary>
+    /// The node, from the cache or from this agent's own last write, whichever is later: a label that it has just taken off may still be in
+    /// the cache, and would make it take off again what is gone.
+    /// </summary>
+    private KubeNode Latest(KubeNode cached) =>
+        _written is { } own && own.Metadata.Uid == cached.Metadata.Uid && Version(own) > Version(cached) ? own : cached;
+
+    /// <summary>Its place in the order of all writes; null where the server's versions are no numbers, and then the cache counts.</summary>
+    private static ulong? Version(KubeNode node) =>
+        ulong.TryParse(node.Metadata.ResourceVersion, NumberStyles.None, CultureInfo.InvariantCulture, out var version) ? version : null;
 
     private void Record(Work work, bool warning, string reason, string action, string note) => events.Record(new KubeEvent
     {
