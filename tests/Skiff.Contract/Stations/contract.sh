@@ -3,7 +3,7 @@
 # tests on what this machine has, its cgroup v2 above all, through each OCI runtime and cgroup driver. /runs has a line for each run:
 # OCI runtime, cgroup driver, classes. Prints "contract ok" at the end.
 set -euo pipefail
-export HOME=/root DOTNET_ROOT=/dotnet DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1 SKIFF_OOM_RUNS=${SKIFF_OOM_RUNS:-4}
+export HOME=/root DOTNET_ROOT=/dotnet DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1 SKIFF_OOM_RUNS=${SKIFF_OOM_RUNS:-2}
 while read -r -u 3 runtime driver classes; do
   ln -sf "$(command -v "$runtime")" /usr/local/sbin/runc
   echo "$(runc --version | head -1), $driver: $classes"
