@@ -155,7 +155,7 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
         }
         finally
         {
-            File.Delete(Path.Combine(bad.Root, "etc/systemd/system/containerd.service.d/fault.conf"));
+            _ = await bad.RunAsync("rm", "-r", "/etc/systemd/system/containerd.service.d"); // which the node did not have: another test looks
             _ = await bad.RunAsync("systemctl", "daemon-reload");
         }
 
