@@ -31,6 +31,10 @@ public sealed class Containerds : IAsyncLifetime
     /// <summary>The containerd of a version, or a skip that says what is missing.</summary>
     public Task<PrivateContainerd> GetAsync(string name) => GetAsync(name, cri: false);
 
+    /// <summary>Demands that nothing of a containerd's containers stays.</summary>
+    internal static async Task NothingLeftAsync(PrivateContainerd containerd) => Assert.True(
+        await Until.HoldsAsync(() => Task.FromResult(containerd.Leftovers().Count == 0), RunningContainer.Patience), string.Join('\n', containerd.Leftovers()));
+
     private async Task<PrivateContainerd> GetAsync(string name, bool cri)
     {
         if (Repository.Missing is { } lacking)

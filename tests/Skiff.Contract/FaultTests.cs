@@ -24,7 +24,7 @@ public sealed class FaultTests(Containerds containerds)
         Assert.NotEqual(0u, result.Status);
         Assert.False(result.TimedOut);
         Assert.True(TimeProvider.System.GetElapsedTime(start) < TimeSpan.FromSeconds(25), "it took too long");
-        await NothingLeftAsync(containerd);
+        await Containerds.NothingLeftAsync(containerd);
         _ = await containerd.CtrAsync("container", "rm", id);
     }
 
@@ -45,7 +45,7 @@ public sealed class FaultTests(Containerds containerds)
             Assert.True(PidFds.Signal(shim!, Signals.Kill));
         }
 
-        await NothingLeftAsync(containerd);
+        await Containerds.NothingLeftAsync(containerd);
         foreach (var container in containers)
         {
             Assert.Equal("", (await container.StateAsync()).Status);
@@ -129,7 +129,4 @@ public sealed class FaultTests(Containerds containerds)
         Exit,
         Delete,
     }
-
-    private static async Task NothingLeftAsync(PrivateContainerd containerd) => Assert.True(
-        await Until.HoldsAsync(() => Task.FromResult(containerd.Leftovers().Count == 0), RunningContainer.Patience), string.Join('\n', containerd.Leftovers()));
 }

@@ -13,7 +13,8 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
     /// <summary>The image that holds every guest, and files that are no programs.</summary>
     public const string Image = "skiff.test/guests:1";
 
-    private const string PauseImage = "skiff.test/pause:1";
+    /// <summary>The image of pods' sandboxes, which only sleeps.</summary>
+    public const string PauseImage = "skiff.test/pause:1";
 
     private static readonly TimeSpan _patience = TimeSpan.FromSeconds(20);
 
@@ -84,8 +85,7 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
             _ = (await containerd.CtrAsync("images", "import", archive)).Demand();
             if (cri)
             {
-                new ImageArchive(PauseImage) { Command = "/pause" }.Folder("proc").Folder("sys").Folder("dev").Folder("etc")
-                    .File("pause", await File.ReadAllBytesAsync(Path.Combine(Repository.Guests, "sleep.native"))).Save(archive);
+                SandboxImage().Save(archive);
                 _ = (await containerd.CtrAsync("images", "import", archive)).Demand();
             }
 
@@ -348,6 +348,10 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
             Directory.Delete(folder);
         }
     }
+
+    /// <summary><see cref="PauseImage"/>.</summary>
+    public static ImageArchive SandboxImage() => new ImageArchive(PauseImage) { Command = "/pause" }.Folder("proc").Folder("sys").Folder("dev").Folder("etc")
+        .File("pause", File.ReadAllBytes(Path.Combine(Repository.Guests, "sleep.native")));
 
     /// <summary>The image of all guests.</summary>
     public static ImageArchive GuestImage()

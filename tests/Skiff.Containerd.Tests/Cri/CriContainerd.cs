@@ -8,8 +8,6 @@ namespace Skiff.Containerd.Tests.Cri;
 /// <summary>A containerd with its CRI plugin, everything of it in one folder, and a pause image that only sleeps.</summary>
 internal sealed class CriContainerd : IAsyncDisposable
 {
-    private const string PauseImage = "skiff.test/pause:1";
-
     private static readonly TimeSpan _patience = TimeSpan.FromSeconds(30);
 
     private readonly string _binaries;
@@ -56,8 +54,7 @@ internal sealed class CriContainerd : IAsyncDisposable
         if (cri)
         {
             var image = containerd.Folder + "/pause.tar";
-            new ImageArchive(PauseImage) { Command = "/pause" }.Folder("proc").Folder("sys").Folder("dev").Folder("etc")
-                .File("pause", await File.ReadAllBytesAsync(pause)).Save(image);
+            PrivateContainerd.SandboxImage().Save(image);
             await containerd.CtrAsync("-n", "k8s.io", "images", "import", image);
         }
 
@@ -87,8 +84,8 @@ internal sealed class CriContainerd : IAsyncDisposable
     private string Config(bool cri)
     {
         var (schema, runtime, images) = _version.IsVersion2
-            ? (3, "io.containerd.cri.v1.runtime", $"[plugins.'io.containerd.cri.v1.images'.pinned_images]\nsandbox = \"{PauseImage}\"")
-            : (2, "io.containerd.grpc.v1.cri", $"[plugins.'io.containerd.grpc.v1.cri']\nsandbox_image = \"{PauseImage}\"\nrestrict_oom_score_adj = true");
+            ? (3, "io.containerd.cri.v1.runtime", $"[plugins.'io.containerd.cri.v1.images'.pinned_images]\nsandbox = \"{PrivateContainerd.PauseImage}\"")
+            : (2, "io.containerd.grpc.v1.cri", $"[plugins.'io.containerd.grpc.v1.cri']\nsandbox_image = \"{PrivateContainerd.PauseImage}\"\nrestrict_oom_score_adj = true");
         var disabled = cri ? "" : "\"io.containerd.grpc.v1.cri\", \"io.containerd.cri.v1.runtime\", \"io.containerd.cri.v1.images\"";
         return $"""
             version = {schema}

@@ -41,7 +41,7 @@ public sealed class PodFaultTests(Containerds containerds)
             _ = (await containerd.CrictlAsync("stop", "--timeout", "1", container)).Demand();
         });
         await Parallel.ForEachAsync(pods, async (p, _) => await p.Pod.DisposeAsync());
-        await PodTests.NothingLeftAsync(containerd);
+        await Containerds.NothingLeftAsync(containerd);
     }
 
     [Theory]

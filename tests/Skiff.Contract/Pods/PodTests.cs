@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using Skiff.Testing;
 
 namespace Skiff.Contract.Pods;
 
@@ -38,7 +37,7 @@ public sealed class PodTests(Containerds containerds)
             Assert.Equal(2, containerd.Shims().Count);
         }
 
-        await NothingLeftAsync(containerd);
+        await Containerds.NothingLeftAsync(containerd);
     }
 
     [Theory]
@@ -67,10 +66,9 @@ public sealed class PodTests(Containerds containerds)
     public async Task a_shared_pid_namespace_is_shared_and_init_takes_its_children_along(string version)
     {
         var containerd = await containerds.GetForPodsAsync(version);
-        var settings = new JsonObject { ["linux"] = new JsonObject { ["security_context"] = new JsonObject { ["namespace_options"] = new JsonObject { ["pid"] = 0 } } } };
-        await using var pod = await Pod.RunAsync(containerd, settings);
-        var pause = await pod.SandboxPidAsync();
         var shared = new JsonObject { ["linux"] = new JsonObject { ["security_context"] = new JsonObject { ["namespace_options"] = new JsonObject { ["pid"] = 0 } } } };
+        await using var pod = await Pod.RunAsync(containerd, (JsonObject)shared.DeepClone());
+        var pause = await pod.SandboxPidAsync();
         var wasm = await pod.StartAsync((JsonObject)shared.DeepClone(), "/sleep.wasm");
         Assert.Equal(Pod.NamespaceOf(pause, "pid"), Pod.NamespaceOf(await pod.PidAsync(wasm), "pid"));
         var (status, log) = await pod.RunToEndAsync(shared, "/orphan.native");
@@ -123,7 +121,7 @@ public sealed class PodTests(Containerds containerds)
             var (status, log) = await pod.RunToEndAsync(null, "/hello" + (i % 2 == 0 ? ".wasm" : ".native"));
             Assert.Equal((0, $"hello from {(i % 2 == 0 ? "wasm" : "native")}, 1 arguments\n"), (status.GetProperty("exitCode").GetInt32(), log));
         });
-        await NothingLeftAsync(containerd);
+        await Containerds.NothingLeftAsync(containerd);
     }
 
     [Theory]
@@ -142,9 +140,6 @@ public sealed class PodTests(Containerds containerds)
 
         Assert.Equal(0, (await pod.RunToEndAsync(null, "/hello.wasm")).Status.GetProperty("exitCode").GetInt32());
     }
-
-    internal static async Task NothingLeftAsync(PrivateContainerd containerd) => Assert.True(
-        await Until.HoldsAsync(() => Task.FromResult(containerd.Leftovers().Count == 0), RunningContainer.Patience), string.Join('\n', containerd.Leftovers()));
 
     private static IEnumerable<int> ProcessesIn(string pidNamespace)
     {
