@@ -45,6 +45,13 @@ internal sealed partial class NodeOperation(
     private static readonly TimeSpan _handlerLimit = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan _pause = TimeSpan.FromMilliseconds(100);
 
+    /// <summary>
+    /// By how much a file has to be older than containerd's start to be older for sure: the kernel stamps files with the time of its last
+    /// tick, and a process's start is counted in ticks too, of up to 10 ms each. A file that was written a moment after a start would else
+    /// pass for one that containerd has read.
+    /// </summary>
+    private static readonly TimeSpan _clocks = TimeSpan.FromMilliseconds(100);
+
     private readonly BundleStore _bundles = new(machine.Files);
     private readonly List<string> _notes = [];
     private JournalEntry _entry = entry;
@@ -152,7 +159,7 @@ internal sealed partial class NodeOperation(
             return EffectiveConfig.Parse(Encoding.UTF8.GetString(dump)).Config;
         }
 
-        return config.LastWritten(machine) < _containerd.StartedAt ? config.Effective : null;
+        return config.LastWritten(machine) + _clocks < _containerd.StartedAt ? config.Effective : null;
     }
 
     /// <summary>Whether the running containerd has to read its files (again) before its table for our handler is theirs.</summary>

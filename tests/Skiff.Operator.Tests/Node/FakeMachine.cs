@@ -89,9 +89,14 @@ internal sealed class FakeMachine : INodeMachine, IDisposable
 
     public string At(string path) => _folder + path;
 
-    /// <summary>Somebody restarts containerd.</summary>
+    /// <summary>Somebody restarts containerd, a second after the last write.</summary>
     public void Start()
     {
+        foreach (var file in Directory.EnumerateFiles(At("/etc"), "*", SearchOption.AllDirectories))
+        {
+            File.SetLastWriteTimeUtc(file, File.GetLastWriteTimeUtc(file) - TimeSpan.FromSeconds(1));
+        }
+
         _pid++;
         var text = Files.Target(ConfigPath) is null ? Config : Read(ConfigPath);
         _loaded = DiesOf(text) ? null : text;
