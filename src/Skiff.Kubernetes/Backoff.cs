@@ -1,10 +1,10 @@
 namespace Skiff.Kubernetes;
 
 /// <summary>Waiting times that grow, with jitter so that many who failed together do not come back together.</summary>
-internal static class Backoff
+public static class Backoff
 {
     /// <summary>How long to wait after so many failures in a row: between half of and the whole of first × 2^(failures-1), at most the cap.</summary>
-    internal static TimeSpan After(int failures, TimeSpan first, TimeSpan cap)
+    public static TimeSpan After(int failures, TimeSpan first, TimeSpan cap)
     {
         // 2^30 times any first delay is beyond every cap; more would overflow.
         var whole = first * Math.Pow(2, Math.Clamp(failures - 1, 0, 30));
@@ -12,5 +12,5 @@ internal static class Backoff
     }
 
     /// <summary>Between half of and the whole of a time.</summary>
-    internal static TimeSpan Jitter(TimeSpan time) => time * (0.5 + (Random.Shared.NextDouble() / 2));
+    public static TimeSpan Jitter(TimeSpan time) => time * (0.5 + (Random.Shared.NextDouble() / 2));
 }

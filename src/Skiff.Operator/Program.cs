@@ -5,6 +5,7 @@ const string help = """
 
     Usage:
       skiff-operator agent [options]                           what the DaemonSet runs on every node (agent --help says more)
+      skiff-operator oom-events [options]                      only memory kills as Events, without rights on the node (oom-events --help)
       skiff-operator remove --all [options]                    takes all Shims off the nodes of a cluster (remove --help)
       skiff-operator node install|uninstall|status [options]   one node, without Kubernetes (node --help says more)
       skiff-operator --version
@@ -14,6 +15,8 @@ switch (args)
 {
     case ["agent", ..]:
         return await AgentCommand.RunAsync(args[1..]).ConfigureAwait(false);
+    case ["oom-events", ..]:
+        return await OomEventsCommand.RunAsync(args[1..]).ConfigureAwait(false);
     case ["remove", ..]:
         return await RemoveCommand.RunAsync(args[1..]).ConfigureAwait(false);
     case ["node", ..]:

@@ -1,32 +1,7 @@
-using System.Globalization;
-using System.Text;
-using System.Text.Json.Nodes;
 using System.Threading.Channels;
 using Microsoft.Extensions.Logging;
 
 namespace Skiff.Kubernetes.Events;
-
-/// <summary>Something that happened to an object, for the people who look at it.</summary>
-public sealed record KubeEvent
-{
-    /// <summary>The object it happened to; with uid and, for the list in <c>kubectl describe</c>, exactly its kind and name.</summary>
-    public required ObjectReference Regarding { get; init; }
-
-    /// <summary>A second object that plays a part.</summary>
-    public ObjectReference? Related { get; init; }
-
-    /// <summary>Why, one word in CamelCase, at most 128 characters.</summary>
-    public required string Reason { get; init; }
-
-    /// <summary>What was done or failed, one word in CamelCase, at most 128 characters.</summary>
-    public required string Action { get; init; }
-
-    /// <summary>For people; cut at 1,024 bytes.</summary>
-    public required string Note { get; init; }
-
-    /// <summary>Whether somebody should look at it.</summary>
-    public bool Warning { get; init; }
-}
 
 /// <summary>
 /// Writes Events (events.k8s.io/v1). Nobody ever waits for it: events queue here and are dropped, and counted, when there are too many.
@@ -42,7 +17,6 @@ public sealed partial class EventRecorder : IAsyncDisposable
     public static readonly TimeSpan SeriesPeriod = TimeSpan.FromSeconds(30);
 
     private const int QueueLimit = 1000;
-    private const int NoteLimit = 1024;
     private const double BucketSize = 20;
     private const int BucketLimit = 10_000;
 
@@ -54,9 +28,7 @@ public sealed partial class EventRecorder : IAsyncDisposable
     private readonly Dictionary<KubeEvent, Series> _series = [];
     private readonly Dictionary<ObjectReference, Bucket> _buckets = [];
     private readonly CancellationTokenSource _stop = new();
-    private readonly KubeClient _client;
-    private readonly string _controller;
-    private readonly string _instance;
+    private readonly EventWriter _writer;
     private readonly ILogger _logger;
     private readonly TimeProvider _time;
     private readonly Task _writing;
@@ -75,9 +47,7 @@ public sealed partial class EventRecorder : IAsyncDisposable
         ArgumentNullException.ThrowIfNull(client);
         ArgumentNullException.ThrowIfNull(logger);
         ArgumentNullException.ThrowIfNull(time);
-        _client = client;
-        _controller = controller;
-        _instance = instance;
+        _writer = new EventWriter(client, controller, instance);
         _logger = logger;
         _time = time;
         _queue = Channel.CreateBounded<(KubeEvent, DateTimeOffset)>(
@@ -97,7 +67,7 @@ public sealed partial class EventRecorder : IAsyncDisposable
     {
         ArgumentNullException.ThrowIfNull(happened);
         // A full queue counts by itself; this is one that takes no more.
-        if (!_queue.Writer.TryWrite((happened with { Note = Cut(happened.Note) }, _time.GetUtcNow())))
+        if (!_queue.Writer.TryWrite((happened, _time.GetUtcNow())))
         {
             _ = Interlocked.Increment(ref _dropped);
         }
@@ -121,23 +91,6 @@ public sealed partial class EventRecorder : IAsyncDisposable
             await CompleteAsync(TimeSpan.Zero).ConfigureAwait(false);
             _stop.Dispose();
         }
-    }
-
-    private static string Cut(string note)
-    {
-        var bytes = Encoding.UTF8.GetBytes(note);
-        if (bytes.Length <= NoteLimit)
-        {
-            return note;
-        }
-
-        var end = NoteLimit - "…"u8.Length;
-        while ((bytes[end] & 0xC0) == 0x80)
-        {
-            end--; // not inside a character
-        }
-
-        return Encoding.UTF8.GetString(bytes, 0, end) + "…";
     }
 
     private async Task WriteAllAsync()
@@ -192,38 +145,17 @@ public sealed partial class EventRecorder : IAsyncDisposable
             return;
         }
 
-        var regarding = happened.Regarding;
-        var ns = regarding.Namespace ?? "default"; // where the server wants Events of what is cluster-scoped
-        var body = new EventBody
-        {
-            Metadata = new ObjectMeta { Namespace = ns, Name = NameOf(regarding.Name ?? "unknown", at) },
-            EventTime = at,
-            ReportingController = _controller,
-            ReportingInstance = _instance,
-            Action = happened.Action,
-            Reason = happened.Reason,
-            Regarding = regarding,
-            Related = happened.Related,
-            Note = happened.Note,
-            Type = happened.Warning ? "Warning" : "Normal",
-        };
-        var error = await TryAsync(stop => _client.CreateAsync(EventBody.Resource, body, stop)).ConfigureAwait(false);
+        var key = EventWriter.KeyFor(happened.Regarding, at);
+        var error = await TryAsync(stop => _writer.CreateAsync(key, happened, at, 1, at, stop)).ConfigureAwait(false);
         if (error is null)
         {
-            _series[happened] = new Series(ObjectKey.Of(body), at);
+            _series[happened] = new Series(key, at);
         }
         else
         {
             _ = Interlocked.Increment(ref _dropped);
             Log.NotWritten(_logger, happened.Reason, error);
         }
-    }
-
-    /// <summary>Unique, and like the names that other reporters give: the object and the time.</summary>
-    private static string NameOf(string name, DateTimeOffset at)
-    {
-        var suffix = string.Create(CultureInfo.InvariantCulture, $".{at.UtcTicks:x}{Random.Shared.Next(0x10000):x4}");
-        return (name.Length + suffix.Length <= 253 ? name : name[..(253 - suffix.Length)].TrimEnd('.', '-')) + suffix;
     }
 
     private async Task ReportSeriesAsync(bool atEnd)
@@ -233,16 +165,8 @@ public sealed partial class EventRecorder : IAsyncDisposable
         {
             if (series.Counted > series.Reported && (atEnd || now - series.LastReport >= SeriesPeriod))
             {
-                var patch = new JsonObject
-                {
-                    ["series"] = new JsonObject
-                    {
-                        ["count"] = series.Counted,
-                        ["lastObservedTime"] = series.LastSeen.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", CultureInfo.InvariantCulture),
-                    },
-                };
                 var count = series.Counted;
-                var error = await TryAsync(stop => _client.MergePatchAsync(EventBody.Resource, series.Key, patch, stop)).ConfigureAwait(false);
+                var error = await TryAsync(stop => _writer.CountAsync(series.Key, count, series.LastSeen, stop)).ConfigureAwait(false);
                 series.LastReport = now;
                 series.Reported = count;
                 if (error is not null)
@@ -260,7 +184,7 @@ public sealed partial class EventRecorder : IAsyncDisposable
 
     /// <summary>Writes, and once more when the server could not be reached.</summary>
     /// <returns>The error; null when it is written.</returns>
-    private async Task<string?> TryAsync(Func<CancellationToken, Task<ApiResult<EventBody>>> write)
+    private async Task<string?> TryAsync(Func<CancellationToken, Task<ApiError?>> write)
     {
         for (var attempt = 0; ; attempt++)
         {
@@ -269,14 +193,13 @@ public sealed partial class EventRecorder : IAsyncDisposable
             ApiError error;
             try
             {
-                var result = await write(both.Token).ConfigureAwait(false);
-                if (result.Error is null)
+                if (await write(both.Token).ConfigureAwait(false) is not { } failure)
                 {
                     _ = Interlocked.Increment(ref _written);
                     return null;
                 }
 
-                error = result.Error;
+                error = failure;
             }
             catch (OperationCanceledException) when (!_stop.IsCancellationRequested)
             {

@@ -30,7 +30,7 @@ public static class CgroupFile
 
     /// <summary>The words of each line.</summary>
     public static IEnumerable<string[]> Lines(string? folder, string file) => (Text(folder, file) ?? "")
-        .Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => l.Split(' ', StringSplitOptions.RemoveEmptyEntries));
+        .Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => l.Split((char[])[' ', '\t'], StringSplitOptions.RemoveEmptyEntries));
 
     /// <summary>The names of a cgroup's files that begin and end so.</summary>
     public static IReadOnlyList<string> Names(string? folder, string start, string end)

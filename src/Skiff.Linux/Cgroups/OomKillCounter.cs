@@ -27,42 +27,56 @@ public sealed class OomKillCounter : IDisposable
 
     private static ReadOnlySpan<byte> UnderOom => "under_oom 1\n"u8;
 
+    private static readonly TimeSpan[] _looks =
+        [.. new[] { 1, 2, 5, 10, 20, 50, 100, 200 }.Select(m => TimeSpan.FromMilliseconds(m))];
+
     private readonly SafeFileHandle _file;
     private readonly SafeFileHandle? _above;
     private readonly SafeFileHandle? _notice;
 
-    private OomKillCounter(SafeFileHandle file, SafeFileHandle? above, SafeFileHandle? notice)
+    private OomKillCounter(SafeFileHandle file, SafeFileHandle? above, SafeFileHandle? notice, bool tells)
     {
         _file = file;
         _above = above;
         _notice = notice;
+        Tells = tells;
     }
 
-    /// <summary>Whether <see cref="ChangedAsync"/> comes before the kill (v1), so that the count may not show it yet.</summary>
-    public bool IsEarly => _notice is not null;
+    /// <summary>Whether <see cref="FollowAsync"/> can be used; otherwise one has to read now and then.</summary>
+    public bool Tells { get; }
 
     /// <summary>Opens the counter of a cgroup.</summary>
     /// <returns>It, or why there is none: the machine does not account memory, or the cgroup is gone.</returns>
     public static (OomKillCounter? Counter, string? Problem) Open(ContainerCgroup cgroup)
     {
         ArgumentNullException.ThrowIfNull(cgroup);
-        if (cgroup.Folder("memory") is not { } folder)
-        {
-            return (null, "it is in no memory cgroup");
-        }
+        return cgroup.Folder("memory") is { } folder
+            ? Open(folder, cgroup.IsUnified, withAbove: true, mustTell: true) : (null, "it is in no memory cgroup");
+    }
 
+    /// <summary>Opens the counter of the cgroup whose files are in a folder.</summary>
+    /// <param name="folder">Of v2, or of v1's memory controller.</param>
+    /// <param name="unified">Whether it is v2.</param>
+    /// <param name="withAbove">Whether <see cref="ReadAbove"/> is wanted.</param>
+    /// <param name="mustTell">Whether one that does not tell of changes is a problem: v1 wants a file written for that, which a read-only mount forbids.</param>
+    /// <returns>It, or why there is none: the machine does not account memory, or the cgroup is gone.</returns>
+    public static (OomKillCounter? Counter, string? Problem) Open(string folder, bool unified, bool withAbove, bool mustTell)
+    {
+        ArgumentNullException.ThrowIfNull(folder);
         SafeFileHandle? file = null, above = null, notice = null;
         try
         {
-            if (cgroup.IsUnified)
+            if (unified)
             {
                 file = Open(Path.Combine(folder, V2File));
                 var upper = Path.Combine(Path.GetDirectoryName(folder)!, V2File);
-                above = File.Exists(upper) ? Open(upper) : null; // the root has none
+                above = withAbove && File.Exists(upper) ? Open(upper) : null; // the root has none
+                return (new OomKillCounter(file, above, null, tells: true), null);
             }
-            else
+
+            file = Open(Path.Combine(folder, "memory.oom_control"));
+            try
             {
-                file = Open(Path.Combine(folder, "memory.oom_control"));
                 var descriptor = Libc.eventfd(0, Libc.OpenCloseOnExec | NonBlocking);
                 if (descriptor < 0)
                 {
@@ -73,8 +87,13 @@ public sealed class OomKillCounter : IDisposable
                 File.WriteAllText(
                     Path.Combine(folder, "cgroup.event_control"), string.Create(CultureInfo.InvariantCulture, $"{descriptor} {file.DangerousGetHandle()}"));
             }
+            catch (Exception e) when (!mustTell && Directory.Exists(folder) && e is IOException or UnauthorizedAccessException)
+            {
+                notice?.Dispose();
+                return (new OomKillCounter(file, null, null, tells: false), null);
+            }
 
-            return (new OomKillCounter(file, above, notice), null);
+            return (new OomKillCounter(file, null, notice, tells: true), null);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -96,10 +115,41 @@ public sealed class OomKillCounter : IDisposable
     /// <returns>Null where it does not count those (v1).</returns>
     public ulong? ReadAbove() => _above is null ? null : Count(_above, out _);
 
-    /// <summary>Completes when <see cref="Read"/> may give more than it last did, at once or, when <see cref="IsEarly"/>, soon.</summary>
-    /// <param name="cancellation">Ends the wait.</param>
+    /// <summary>Looks at once, and whenever <see cref="Read"/> or <see cref="ReadAbove"/> may give more than they last did; until the cgroup is gone.</summary>
+    /// <param name="look">Reads; the answer is whether the cgroup is there, and what <see cref="Read"/> said of a process that waits.</param>
+    /// <param name="time">The clock.</param>
+    /// <param name="cancellation">Ends it.</param>
     /// <exception cref="LinuxException">The kernel cannot watch it.</exception>
-    public async Task ChangedAsync(CancellationToken cancellation)
+    public async Task FollowAsync(Func<(bool There, bool Waits)> look, TimeProvider time, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(look);
+        Task? own = null, above = null;
+        while (look().There)
+        {
+            own ??= ChangedAsync(cancellation);
+            above ??= ChangedAboveAsync(cancellation);
+            var changed = await Task.WhenAny(own, above).ConfigureAwait(false);
+            await changed.ConfigureAwait(false);
+            (own, above) = (changed == own ? null : own, changed == above ? null : above);
+
+            // On v1 the notice comes before the kill, which takes as long as it takes.
+            for (var next = 0; _notice is not null && next < _looks.Length;)
+            {
+                await Task.Delay(_looks[next], time, cancellation).ConfigureAwait(false);
+                next += look().Waits && next == _looks.Length - 1 ? 0 : 1;
+            }
+        }
+    }
+
+    /// <summary>Ends it; no wait may be under way.</summary>
+    public void Dispose()
+    {
+        _file.Dispose();
+        _above?.Dispose();
+        _notice?.Dispose();
+    }
+
+    private async Task ChangedAsync(CancellationToken cancellation)
     {
         if (_notice is null)
         {
@@ -111,19 +161,8 @@ public sealed class OomKillCounter : IDisposable
         Take();
     }
 
-    /// <summary>Completes when <see cref="ReadAbove"/> may give more than it last did; never where there is nothing to read.</summary>
-    /// <param name="cancellation">Ends the wait.</param>
-    /// <exception cref="LinuxException">The kernel cannot watch it.</exception>
-    public Task ChangedAboveAsync(CancellationToken cancellation) =>
+    private Task ChangedAboveAsync(CancellationToken cancellation) =>
         _above is null ? Task.Delay(Timeout.Infinite, cancellation) : Readiness.ChangedAsync(_above, cancellation);
-
-    /// <summary>Ends it; no wait may be under way.</summary>
-    public void Dispose()
-    {
-        _file.Dispose();
-        _above?.Dispose();
-        _notice?.Dispose();
-    }
 
     private static ulong? Count(SafeFileHandle file, out bool waits)
     {

@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging;
 using Skiff.Kubernetes;
 using Skiff.Kubernetes.Controllers;
 using Skiff.Kubernetes.Events;
+using Skiff.Kubernetes.Watching;
 using Skiff.Operator.Api;
 using Skiff.Operator.Node;
 using ChangeKind = Skiff.Kubernetes.Watching.ChangeKind;
@@ -46,6 +47,9 @@ internal sealed class AgentPart : IDisposable
 
     /// <summary>Its loop.</summary>
     public Controller<string> Controller { get; }
+
+    /// <summary>The pods of its node.</summary>
+    public Informer<Pod> Pods => _caches.Pods;
 
     /// <summary>Whether it knows the present state.</summary>
     public bool HasSynced => _caches.Shims.HasSynced && _caches.Installations.HasSynced && _caches.Nodes.HasSynced && _caches.Pods.HasSynced;

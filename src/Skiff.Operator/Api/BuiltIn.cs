@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using k8s.Models;
 using Skiff.Kubernetes;
 
@@ -57,21 +58,92 @@ internal sealed record Pod : IResource
     /// <summary>Whether containers of it may run; one that has ended keeps no shim.</summary>
     internal bool Lives => Status?.Phase is not ("Succeeded" or "Failed");
 
+    /// <summary>
+    /// The uid by which the kubelet knows it. A pod from a file on the node has a mirror on the server, with a uid of its own; this annotation
+    /// of the mirror has the other (kubelet, types.ConfigHashAnnotationKey).
+    /// </summary>
+    internal string? KubeletUid => Metadata.Annotations?.GetValueOrDefault(ConfigHash) ?? Metadata.Uid;
+
+    private const string ConfigHash = "kubernetes.io/config.hash";
+
     /// <summary>What is kept in memory of a pod.</summary>
     internal static Pod Trim(Pod pod) => pod with
     {
-        Metadata = new ObjectMeta { Name = pod.Metadata.Name, Namespace = pod.Metadata.Namespace, ResourceVersion = pod.Metadata.ResourceVersion },
+        Metadata = new ObjectMeta
+        {
+            Name = pod.Metadata.Name,
+            Namespace = pod.Metadata.Namespace,
+            Uid = pod.Metadata.Uid,
+            ResourceVersion = pod.Metadata.ResourceVersion,
+            Annotations = pod.Metadata.Annotations?.GetValueOrDefault(ConfigHash) is { } hash ? new Dictionary<string, string> { [ConfigHash] = hash } : null,
+            OwnerReferences = pod.Metadata.OwnerReferences?.Where(o => o.Controller == true).ToList(),
+        },
     };
 }
 
 internal sealed record PodSpec
 {
     public string? RuntimeClassName { get; init; }
+
+    public IReadOnlyList<PodContainer>? Containers { get; init; }
+
+    public IReadOnlyList<PodContainer>? InitContainers { get; init; }
+
+    public IReadOnlyList<PodContainer>? EphemeralContainers { get; init; }
+}
+
+internal sealed record PodContainer
+{
+    public string? Name { get; init; }
 }
 
 internal sealed record PodStatus
 {
     public string? Phase { get; init; }
+
+    public IReadOnlyList<ContainerStatus>? ContainerStatuses { get; init; }
+
+    public IReadOnlyList<ContainerStatus>? InitContainerStatuses { get; init; }
+
+    public IReadOnlyList<ContainerStatus>? EphemeralContainerStatuses { get; init; }
+
+    /// <summary>Of all its containers.</summary>
+    [JsonIgnore]
+    public IEnumerable<ContainerStatus> All => (ContainerStatuses ?? []).Concat(InitContainerStatuses ?? []).Concat(EphemeralContainerStatuses ?? []);
+}
+
+internal sealed record ContainerStatus
+{
+    public string? Name { get; init; }
+
+    /// <summary>The runtime's name, <c>://</c>, and the id of the present container.</summary>
+    [JsonPropertyName("containerID")]
+    public string? ContainerId { get; init; }
+
+    public ContainerState? State { get; init; }
+
+    public ContainerState? LastState { get; init; }
+}
+
+internal sealed record ContainerState
+{
+    public ContainerStateRunning? Running { get; init; }
+
+    public ContainerStateTerminated? Terminated { get; init; }
+}
+
+internal sealed record ContainerStateRunning;
+
+internal sealed record ContainerStateTerminated
+{
+    public string? Reason { get; init; }
+
+    public int ExitCode { get; init; }
+
+    public DateTimeOffset? FinishedAt { get; init; }
+
+    [JsonPropertyName("containerID")]
+    public string? ContainerId { get; init; }
 }
 
 /// <summary>node.k8s.io/v1 RuntimeClass. Its handler cannot be changed once it is there; the rest can.</summary>

@@ -1,6 +1,5 @@
-using System.Globalization;
-using System.Runtime.InteropServices;
 using Microsoft.Extensions.Logging;
+using Skiff.Containerd.Containers;
 using Skiff.Containerd.Cri;
 using Skiff.Kubernetes;
 using Skiff.Kubernetes.Events;
@@ -9,6 +8,7 @@ using Skiff.Operator.Agent;
 using Skiff.Operator.Cluster;
 using Skiff.Operator.Health;
 using Skiff.Operator.Node;
+using Skiff.Operator.OomEvents;
 
 namespace Skiff.Operator.Cli;
 
@@ -31,6 +31,9 @@ internal static partial class AgentCommand
           --kubeconfig FILE  the API server (default: KUBECONFIG, the pod's service account, ~/.kube/config)
           --health-port N    /healthz, /readyz and /metrics (default: 8080)
           --log-level LEVEL  debug, information (default), warning or error
+          --no-oom-events    memory kills get no Events
+          --oom-events-on-workloads
+                             memory kills get an Event on what manages the pod, too
 
         Environment: POD_NAME, which names this agent in the Lease and in Events (default: the node's name).
         """;
@@ -38,7 +41,8 @@ internal static partial class AgentCommand
     /// <summary>The Lease by which one agent is elected.</summary>
     public const string LeaseName = "skiff-operator";
 
-    private const string EventController = "runtime.skiff.dev/skiff-operator";
+    /// <summary>Who reports Events.</summary>
+    public const string EventController = "runtime.skiff.dev/skiff-operator";
 
     private static readonly TimeSpan _eventPatience = TimeSpan.FromSeconds(5);
 
@@ -53,6 +57,8 @@ internal static partial class AgentCommand
         ["--kubeconfig"] = OptionKind.Single,
         ["--health-port"] = OptionKind.Single,
         ["--log-level"] = OptionKind.Single,
+        ["--no-oom-events"] = OptionKind.Flag,
+        ["--oom-events-on-workloads"] = OptionKind.Flag,
     };
 
     /// <summary>Runs the command.</summary>
@@ -76,17 +82,14 @@ internal static partial class AgentCommand
             return await UsageAsync("--node-name and --namespace are needed").ConfigureAwait(false);
         }
 
-        if (!ushort.TryParse(arguments.Value("--health-port") ?? "8080", NumberStyles.None, CultureInfo.InvariantCulture, out var port))
+        if (!Service.TryParse(arguments, out var service, out problem))
         {
-            return await UsageAsync($"--health-port {arguments.Value("--health-port")}: a number from 0 to 65535 is needed").ConfigureAwait(false);
+            return await UsageAsync(problem).ConfigureAwait(false);
         }
 
-        if (!Enum.TryParse<LogLevel>(arguments.Value("--log-level") ?? "information", ignoreCase: true, out var level))
-        {
-            return await UsageAsync($"--log-level {arguments.Value("--log-level")}: debug, information, warning or error").ConfigureAwait(false);
-        }
-
-        if (!LinuxNode.TryOpen(arguments.Value("--host-root") ?? "/proc/1/root", arguments.Value("--socket") ?? ContainerdClient.DefaultSocket, out var node, out problem))
+        var hostRoot = arguments.Value("--host-root") ?? "/proc/1/root";
+        var socket = arguments.Value("--socket") ?? ContainerdClient.DefaultSocket;
+        if (!LinuxNode.TryOpen(hostRoot, socket, out var node, out problem))
         {
             return await UsageAsync(problem).ConfigureAwait(false);
         }
@@ -102,9 +105,21 @@ internal static partial class AgentCommand
             using (client)
             {
                 var installer = new NodeInstaller(node, arguments.Value("--config"), TimeProvider.System);
+                using var containerd = new ContainerWatch(hostRoot, socket);
+                var oomEvents = arguments.Has("--no-oom-events") ? null : new OomEventsOptions
+                {
+                    Cgroups = hostRoot.TrimEnd('/') + "/sys/fs/cgroup",
+                    Spool = NodePaths.State,
+                    Files = node.Files,
+                    Processes = hostRoot.TrimEnd('/') + "/proc",
+                    KernelLog = hostRoot.TrimEnd('/') + "/dev/kmsg",
+                    Containerd = containerd,
+                    OnWorkloads = arguments.Has("--oom-events-on-workloads"),
+                };
                 try
                 {
-                    await RunAsync(nodeName, ns, arguments.Value("--bundle") ?? "/skiff", port, level, client, installer).ConfigureAwait(false);
+                    await service.RunAsync((loggers, cancellation) => RunAsync(
+                        nodeName, ns, arguments.Value("--bundle") ?? "/skiff", service.HealthPort, client, installer, oomEvents, loggers, cancellation)).ConfigureAwait(false);
                     return ExitCode.Done;
                 }
                 catch (IOException e)
@@ -115,19 +130,12 @@ internal static partial class AgentCommand
         }
     }
 
-    private static async Task RunAsync(string nodeName, string ns, string bundle, int port, LogLevel level, KubeClient client, INodeInstaller installer)
+    private static async Task RunAsync(
+        string nodeName, string ns, string bundle, int port, KubeClient client, INodeInstaller installer, OomEventsOptions? oomEvents,
+        ILoggerFactory loggers, CancellationToken cancellation)
     {
         var time = TimeProvider.System;
-        using var loggers = LoggerFactory.Create(b => b.SetMinimumLevel(level).AddFilter("Microsoft", LogLevel.Warning).AddJsonConsole(o =>
-        {
-            o.UseUtcTimestamp = true;
-            o.TimestampFormat = "yyyy-MM-dd'T'HH:mm:ss.fff'Z'";
-        }));
         var logger = loggers.CreateLogger("Skiff.Operator");
-        using var stop = new CancellationTokenSource();
-        using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
-        using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
-
         var pod = Environment.GetEnvironmentVariable("POD_NAME") is { Length: > 0 } named ? named : nodeName;
         await using var events = new EventRecorder(client, EventController, pod, loggers.CreateLogger("Skiff.Kubernetes.Events"), time);
         using var agent = new AgentPart(
@@ -137,6 +145,8 @@ internal static partial class AgentCommand
         // A pod that was restarted must not be taken for its predecessor, whose work may still be going on.
         var options = new LeaderElectionOptions { Namespace = ns, Name = LeaseName, Identity = $"{pod}_{Guid.NewGuid():n}" };
         var elector = new LeaderElector(client, options, loggers.CreateLogger("Skiff.Kubernetes.Leadership"), time);
+        var oom = oomEvents is null ? null
+            : new OomEventsPart(oomEvents, agent.Pods, new EventWriter(client, EventController, pod), loggers.CreateLogger("Skiff.Operator.OomEvents"), time);
         var state = new OperatorState
         {
             Version = ProgramVersion.Text,
@@ -145,21 +155,22 @@ internal static partial class AgentCommand
             Cluster = () => cluster.Controller,
             Leads = () => elector.Leads,
             Events = events,
+            OomEvents = oom,
         };
         Log.Started(logger, ProgramVersion.Text, nodeName, client.Server);
         await Loops.RunAsync(
-            stop.Token,
+            cancellation,
             agent.RunAsync,
-            cancellation => elector.RunAsync(cluster.RunAsync, cancellation),
-            cancellation => HealthServer.RunAsync(port, state, loggers, null, cancellation)).ConfigureAwait(false);
+            stop => elector.RunAsync(cluster.RunAsync, stop),
+            stop => oom?.RunAsync(stop) ?? Task.Delay(Timeout.Infinite, stop),
+            stop => HealthServer.RunAsync(port, state, loggers, null, stop)).ConfigureAwait(false);
         await events.CompleteAsync(_eventPatience).ConfigureAwait(false);
-        Log.Stopped(logger);
-
-        void Stop(PosixSignalContext context)
+        if (oomEvents is not null && oomEvents.Files.Status(NodePaths.Journal) is null)
         {
-            context.Cancel = true; // in order: the present step is ended, the lead given back, Events written; nothing is uninstalled
-            stop.Cancel();
+            oom?.Forget(); // nothing of ours is installed here, so nobody would take it away
         }
+
+        Log.Stopped(logger);
     }
 
     private static async Task<int> UsageAsync(string problem)

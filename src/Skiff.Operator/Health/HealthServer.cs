@@ -6,6 +6,19 @@ using Microsoft.Extensions.Logging;
 
 namespace Skiff.Operator.Health;
 
+/// <summary>What the endpoints tell.</summary>
+internal interface IHealthState
+{
+    /// <summary>What hangs; null while nothing does. An API server that cannot be reached is no reason: a restart would not help.</summary>
+    public string? Hanging { get; }
+
+    /// <summary>Why it is not ready; null when it is.</summary>
+    public string? NotReady { get; }
+
+    /// <summary>The figures, in Prometheus' text form.</summary>
+    public string Metrics();
+}
+
 /// <summary>
 /// <c>/healthz</c>: whether the process should go on (the body says what hangs). <c>/readyz</c>: whether it knows the present state.
 /// <c>/metrics</c>: a few figures in Prometheus' text form. Plain HTTP, on all addresses.
@@ -19,7 +32,7 @@ internal static class HealthServer
     /// <param name="listening">Hears of the port.</param>
     /// <param name="cancellation">Ends it.</param>
     /// <exception cref="IOException">The port is taken; the message says what to do.</exception>
-    internal static async Task RunAsync(int port, OperatorState state, ILoggerFactory loggers, Action<int>? listening, CancellationToken cancellation)
+    internal static async Task RunAsync(int port, IHealthState state, ILoggerFactory loggers, Action<int>? listening, CancellationToken cancellation)
     {
         // The empty builder brings neither configuration files, nor environment variables, nor anything that reflects.
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
@@ -55,7 +68,7 @@ internal static class HealthServer
         await app.StopAsync(CancellationToken.None).ConfigureAwait(false);
     }
 
-    private static Task AnswerAsync(HttpContext context, OperatorState state)
+    private static Task AnswerAsync(HttpContext context, IHealthState state)
     {
         var (code, text) = (context.Request.Method, context.Request.Path.Value) switch
         {

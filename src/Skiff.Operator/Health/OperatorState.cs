@@ -1,12 +1,11 @@
-using System.Globalization;
-using System.Text;
 using Skiff.Kubernetes.Controllers;
 using Skiff.Kubernetes.Events;
+using Skiff.Operator.OomEvents;
 
 namespace Skiff.Operator.Health;
 
-/// <summary>What the endpoints tell. All series exist from the start, and their number does not grow.</summary>
-internal sealed class OperatorState
+/// <summary>What the endpoints of an agent tell.</summary>
+internal sealed class OperatorState : IHealthState
 {
     // An install waits for containerd several times, and for its lock; what takes longer than all that together hangs.
     private static readonly TimeSpan _agentLimit = TimeSpan.FromMinutes(20);
@@ -30,41 +29,40 @@ internal sealed class OperatorState
     /// <summary>The recorder of Events.</summary>
     public required EventRecorder Events { get; init; }
 
-    /// <summary>What hangs; null while nothing does. An API server that cannot be reached is no reason: a restart would not help.</summary>
+    /// <summary>The part that tells of memory kills; null when it is off.</summary>
+    public OomEventsPart? OomEvents { get; init; }
+
+    /// <inheritdoc/>
     public string? Hanging =>
         Agent.Busy > _agentLimit ? $"the agent has worked on one Shim for {Agent.Busy:g}"
         : Cluster() is { } cluster && cluster.Busy > _clusterLimit ? $"the elected part has worked on one Shim for {cluster.Busy:g}"
         : null;
 
-    /// <summary>Why it is not ready; null when it is.</summary>
+    /// <inheritdoc/>
     public string? NotReady => HasSynced() ? null : "the state of the cluster has not been read yet";
 
-    /// <summary>The figures.</summary>
+    /// <inheritdoc/>
     public string Metrics()
     {
-        var text = new StringBuilder();
-        Family("skiff_build_info", "gauge", "The program's version.", ($"version=\"{Version}\"", 1));
-        Family("skiff_leader", "gauge", "Whether this instance leads.", ("", Leads() ? 1 : 0));
-        Family("skiff_ready", "gauge", "Whether the state of the cluster has been read.", ("", HasSynced() ? 1 : 0));
+        var text = new MetricsText();
+        text.Family("skiff_build_info", "gauge", "The program's version.", ($"version=\"{Version}\"", 1));
+        text.Family("skiff_leader", "gauge", "Whether this instance leads.", ("", Leads() ? 1 : 0));
+        text.Family("skiff_ready", "gauge", "Whether the state of the cluster has been read.", ("", HasSynced() ? 1 : 0));
         var cluster = Cluster();
-        Family("skiff_reconcile_total", "counter", "How often something was looked at.", (Loop("agent"), Agent.Runs), (Loop("cluster"), cluster?.Runs ?? 0));
-        Family("skiff_reconcile_failures_total", "counter", "How often that did not go well.", (Loop("agent"), Agent.Failures), (Loop("cluster"), cluster?.Failures ?? 0));
-        Family("skiff_queue_length", "gauge", "What waits to be looked at.", (Loop("agent"), Agent.Waiting), (Loop("cluster"), cluster?.Waiting ?? 0));
-        Family("skiff_busy_seconds", "gauge", "How long the present look has taken.", (Loop("agent"), Agent.Busy.TotalSeconds), (Loop("cluster"), cluster?.Busy.TotalSeconds ?? 0));
-        Family("skiff_events_total", "counter", "Events that were written, or dropped because there were too many or the server refused.",
+        text.Family("skiff_reconcile_total", "counter", "How often something was looked at.", (Loop("agent"), Agent.Runs), (Loop("cluster"), cluster?.Runs ?? 0));
+        text.Family("skiff_reconcile_failures_total", "counter", "How often that did not go well.", (Loop("agent"), Agent.Failures), (Loop("cluster"), cluster?.Failures ?? 0));
+        text.Family("skiff_queue_length", "gauge", "What waits to be looked at.", (Loop("agent"), Agent.Waiting), (Loop("cluster"), cluster?.Waiting ?? 0));
+        text.Family("skiff_busy_seconds", "gauge", "How long the present look has taken.", (Loop("agent"), Agent.Busy.TotalSeconds), (Loop("cluster"), cluster?.Busy.TotalSeconds ?? 0));
+        text.Family("skiff_events_total", "counter", "Events that were written, or dropped because there were too many or the server refused.",
             ("result=\"written\"", Events.Written), ("result=\"dropped\"", Events.Dropped));
-        Family("process_resident_memory_bytes", "gauge", "Resident memory.", ("", Environment.WorkingSet));
+        if (OomEvents is not null)
+        {
+            text.Add(OomEvents);
+        }
+
+        text.AddProcess();
         return text.ToString();
 
         static string Loop(string name) => $"loop=\"{name}\"";
-
-        void Family(string name, string type, string help, params (string Labels, double Value)[] series)
-        {
-            _ = text.Append(CultureInfo.InvariantCulture, $"# HELP {name} {help}\n# TYPE {name} {type}\n");
-            foreach (var (labels, value) in series)
-            {
-                _ = text.Append(name).Append(labels.Length == 0 ? "" : $"{{{labels}}}").Append(CultureInfo.InvariantCulture, $" {value}\n");
-            }
-        }
     }
 }

@@ -24,10 +24,6 @@ internal sealed partial class OomWatch : IAsyncDisposable
 
     private static readonly TimeSpan _justNow = TimeSpan.FromSeconds(2);
 
-    // On v1 the notice comes before the kill, which takes as long as it takes.
-    private static readonly TimeSpan[] _looks =
-        [.. new[] { 1, 2, 5, 10, 20, 50, 100, 200 }.Select(m => TimeSpan.FromMilliseconds(m))];
-
     private readonly Lock _lock = new();
     private readonly CancellationTokenSource _stop = new();
     private readonly OomKillCounter _counter;
@@ -141,21 +137,7 @@ internal sealed partial class OomWatch : IAsyncDisposable
     {
         try
         {
-            Task? own = null, above = null;
-            while (Check(out _))
-            {
-                own ??= _counter.ChangedAsync(_stop.Token);
-                above ??= _counter.ChangedAboveAsync(_stop.Token);
-                var changed = await Task.WhenAny(own, above).ConfigureAwait(false);
-                await changed.ConfigureAwait(false);
-                (own, above) = (changed == own ? null : own, changed == above ? null : above);
-                for (var look = 0; _counter.IsEarly && look < _looks.Length;)
-                {
-                    await Task.Delay(_looks[look], _time, _stop.Token).ConfigureAwait(false);
-                    _ = Check(out var waits);
-                    look += waits && look == _looks.Length - 1 ? 0 : 1;
-                }
-            }
+            await _counter.FollowAsync(() => (Check(out var waits), waits), _time, _stop.Token).ConfigureAwait(false);
         }
         catch (OperationCanceledException)
         {

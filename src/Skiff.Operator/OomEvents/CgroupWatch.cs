@@ -1,0 +1,661 @@
+using Microsoft.Extensions.Logging;
+using Skiff.Linux;
+using Skiff.Linux.Cgroups;
+using Skiff.Linux.Files;
+
+namespace Skiff.Operator.OomEvents;
+
+/// <summary>Processes that the kernel killed in a pod's cgroup since the last look.</summary>
+/// <param name="PodUid">The pod, by the name of its cgroup.</param>
+/// <param name="ContainerId">The container; null when its cgroup was gone before it could be read, and only the pod's count is left.</param>
+/// <param name="Processes">How many.</param>
+/// <param name="Level">Whose limit it was for.</param>
+/// <param name="At">When it was seen.</param>
+internal sealed record Sighting(string PodUid, string? ContainerId, int Processes, KillLevel Level, DateTimeOffset At)
+{
+    /// <summary>The container's cgroup, as it was then.</summary>
+    public MemoryReading Container { get; init; } = new();
+
+    /// <summary>The pod's.</summary>
+    public MemoryReading Pod { get; init; } = new();
+
+    /// <summary>The kernel's count in the container, with these; null where there is none.</summary>
+    public ulong? CountedInContainer { get; init; }
+
+    /// <summary>What has been told of in the pod, with these.</summary>
+    public ulong CountedInPod { get; init; }
+}
+
+/// <summary>What has been counted of a cgroup before, by an agent that is no more.</summary>
+internal interface IKillBaseline
+{
+    /// <summary>Whether somebody watched before, on this boot of the node: what he did not count is news then.</summary>
+    public bool Resumes { get; }
+
+    /// <summary>How many kills of a container's or a pod's cgroup (by id or uid) are known; null when none are.</summary>
+    public ulong? Counted(string cgroup);
+
+    /// <summary>Takes as known what was counted before anybody watched.</summary>
+    public void Assume(string cgroup, string podUid, ulong count);
+}
+
+/// <summary>
+/// Watches the memory cgroups of the node's pods and of their containers, whatever runtime made them: each kill is seen once, by the
+/// kernel's own count.
+/// </summary>
+/// <remarks>
+/// <para>What is there is found by looking; inotify only says where to look again, and every <see cref="_resync"/> all is looked at.</para>
+/// <para>A container's cgroup may be removed before its count could be read: systemd removes an empty scope at once. On v2 the pod's count
+/// still has the kill. It is compared a little later, when the containers have had their turn; what is too much there belongs to a container
+/// that has just gone. On v1 counts do not add up; there containerd's event or the pod's status tells of it.</para>
+/// </remarks>
+internal sealed partial class CgroupWatch : IDisposable
+{
+    private static readonly TimeSpan _resync = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan _firstLook = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan _poll = TimeSpan.FromMilliseconds(200);
+    private static readonly TimeSpan _podSettles = TimeSpan.FromMilliseconds(400);
+    private static readonly TimeSpan _justGone = TimeSpan.FromSeconds(10);
+
+    // Below the root of the hierarchy; a node that is itself a container has the kubelet's a little lower.
+    private const int RootDepth = 3;
+
+    // More than any kubelet allows; whatever makes that many folders must not use up the agent's descriptors.
+    private const int MostPods = 4096;
+    private const int MostContainers = 512;
+
+    private readonly Lock _lock = new();
+    private readonly Dictionary<string, Pod> _pods = []; // by folder
+    private readonly Dictionary<string, Container> _containers = []; // by id
+    private readonly string _memory;
+    private readonly bool _unified;
+    private readonly string? _processes;
+    private readonly IKillBaseline _baseline;
+    private readonly Action<Sighting> _seen;
+    private readonly ILogger _logger;
+    private readonly TimeProvider _time;
+    private CancellationToken _stop;
+    private volatile bool _firstScanIsOver;
+    private bool _polls;
+
+    /// <summary>Prepares it.</summary>
+    /// <param name="cgroups">The node's /sys/fs/cgroup as this process sees it.</param>
+    /// <param name="processes">The node's /proc, when this process is in its pid namespace; else null.</param>
+    /// <param name="baseline">What is known already.</param>
+    /// <param name="seen">Called for each sighting, one at a time; must be quick.</param>
+    /// <param name="logger">Hears of what cannot be watched.</param>
+    /// <param name="time">The clock.</param>
+    public CgroupWatch(string cgroups, string? processes, IKillBaseline baseline, Action<Sighting> seen, ILogger logger, TimeProvider time)
+    {
+        _unified = File.Exists(Path.Combine(cgroups, "cgroup.controllers"));
+        _memory = _unified ? cgroups : Path.Combine(cgroups, "memory");
+        _processes = processes;
+        _baseline = baseline;
+        _seen = seen;
+        _logger = logger;
+        _time = time;
+    }
+
+    /// <summary>Why nothing can be watched; null when all is well.</summary>
+    public string? Problem => Directory.Exists(_memory) ? null : $"there is no {_memory}: the node's cgroup tree is not where it was said to be, or has no memory controller";
+
+    /// <summary>Whether it has seen what was there when it began; what is killed from now on is news in any case.</summary>
+    public bool Watches => _firstScanIsOver && Problem is null;
+
+    /// <summary>The containers that are watched.</summary>
+    public int Watched
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _containers.Count;
+            }
+        }
+    }
+
+    /// <summary>Watches until cancelled.</summary>
+    public async Task RunAsync(CancellationToken cancellation)
+    {
+        _stop = cancellation;
+        using var folders = OpenWatch();
+        var polling = Task.CompletedTask;
+        var roots = 0;
+        IReadOnlySet<string>? changed = null;
+        try
+        {
+            while (true)
+            {
+                roots = changed is null ? Scan(folders) : Scan(folders, changed, roots);
+                _firstScanIsOver = true;
+                if (_polls && polling.IsCompleted)
+                {
+                    polling = PollAsync(cancellation);
+                }
+
+                using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+                limit.CancelAfter(roots > 0 && folders is not null ? _resync : _firstLook);
+                try
+                {
+                    changed = null;
+                    changed = folders is not null && roots > 0 ? await folders.ChangedAsync(limit.Token).ConfigureAwait(false) : await NeverAsync(limit.Token).ConfigureAwait(false);
+                }
+                catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
+                {
+                    // Time to look at all.
+                }
+            }
+        }
+        finally
+        {
+            await polling.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    /// <summary>Reads a container's count now, because somebody else says that it was killed.</summary>
+    /// <returns>Whether the container's cgroup is there to be read.</returns>
+    public bool CheckNow(string containerId)
+    {
+        if (!IsKnown(containerId))
+        {
+            _ = Scan(null);
+        }
+
+        lock (_lock)
+        {
+            return _containers.TryGetValue(containerId, out var container) && Check(container).There;
+        }
+    }
+
+    /// <summary>Whether processes of a container are left that are not dying already; false also for one whose cgroup is gone.</summary>
+    public bool Lives(string containerId)
+    {
+        string? folder;
+        lock (_lock)
+        {
+            folder = _containers.GetValueOrDefault(containerId)?.Folder;
+        }
+
+        return folder is not null && MemoryCgroup.Lives(folder, _unified, _processes);
+    }
+
+    /// <summary>Whether a pod has a cgroup.</summary>
+    public bool HasPod(string uid)
+    {
+        lock (_lock)
+        {
+            return _pods.Values.Any(p => p.Uid == uid);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        lock (_lock)
+        {
+            foreach (var pod in _pods.Values)
+            {
+                pod.Dispose();
+            }
+
+            foreach (var container in _containers.Values)
+            {
+                container.Dispose();
+            }
+
+            _pods.Clear();
+            _containers.Clear();
+        }
+    }
+
+    private static async Task<IReadOnlySet<string>?> NeverAsync(CancellationToken cancellation)
+    {
+        await Task.Delay(Timeout.Infinite, cancellation).ConfigureAwait(false);
+        return null;
+    }
+
+    private bool IsKnown(string containerId)
+    {
+        lock (_lock)
+        {
+            return _containers.ContainsKey(containerId);
+        }
+    }
+
+    private FolderWatch? OpenWatch()
+    {
+        try
+        {
+            return FolderWatch.Open();
+        }
+        catch (LinuxException e)
+        {
+            Log.NoInotify(_logger, e.Message, _firstLook);
+            return null;
+        }
+    }
+
+    /// <summary>Looks at the whole tree: a few hundred folders, of which all but the new ones are known.</summary>
+    /// <returns>How many roots of pods there are.</returns>
+    private int Scan(FolderWatch? folders)
+    {
+        lock (_lock)
+        {
+            HashSet<string> pods = [];
+            HashSet<string> containers = [];
+            var roots = FindRoots(_memory, RootDepth).ToList();
+            foreach (var root in roots)
+            {
+                foreach (var parent in Folders(Watch(folders, root)).Where(f => PodCgroupName.IsClass(Path.GetFileName(f))).Prepend(root).ToList())
+                {
+                    foreach (var folder in Folders(parent == root ? root : Watch(folders, parent)))
+                    {
+                        if (PodCgroupName.PodUid(Path.GetFileName(folder)) is { } uid && pods.Count < MostPods && pods.Add(folder))
+                        {
+                            ScanPod(folders, folder, uid, containers);
+                        }
+                    }
+                }
+            }
+
+            foreach (var gone in _containers.Values.Where(c => !containers.Contains(c.Id)).ToList())
+            {
+                Remove(gone);
+            }
+
+            foreach (var gone in _pods.Where(p => !pods.Contains(p.Key)).ToList())
+            {
+                _ = _pods.Remove(gone.Key);
+                gone.Value.Dispose();
+            }
+
+            return roots.Count;
+        }
+    }
+
+    /// <summary>Looks where something was made or removed.</summary>
+    private int Scan(FolderWatch? folders, IReadOnlySet<string> changed, int roots)
+    {
+        lock (_lock)
+        {
+            if (changed.Any(f => !_pods.ContainsKey(f)))
+            {
+                return Scan(folders);
+            }
+
+            foreach (var pod in changed.Select(f => _pods[f]).ToList())
+            {
+                HashSet<string> containers = [];
+                ScanPod(folders, pod.Folder, pod.Uid, containers);
+                foreach (var gone in _containers.Values.Where(c => c.Pod == pod && !containers.Contains(c.Id)).ToList())
+                {
+                    Remove(gone);
+                }
+            }
+
+            return roots;
+        }
+    }
+
+    private void ScanPod(FolderWatch? folders, string folder, string uid, HashSet<string> seen)
+    {
+        // Watched first and read then: what is made in between is in both.
+        _ = Watch(folders, folder);
+        if (!_pods.TryGetValue(folder, out var pod))
+        {
+            var counter = _unified ? OomKillCounter.Open(folder, unified: true, withAbove: false, mustTell: false).Counter : null;
+            var count = counter?.Read(out _) ?? 0;
+            pod = new Pod(uid, folder, counter) { Counted = Known(uid, uid, count) };
+            pod.Hits = HitsBefore(count > pod.Counted, MemoryCgroup.Read(folder, _unified));
+            _pods[folder] = pod;
+            if (counter is not null)
+            {
+                Follow(pod, counter);
+            }
+        }
+
+        var many = 0;
+        foreach (var path in Folders(folder))
+        {
+            if (PodCgroupName.ContainerId(Path.GetFileName(path)) is { } id && many++ < MostContainers)
+            {
+                _ = seen.Add(id);
+                if (!_containers.ContainsKey(id))
+                {
+                    Add(pod, id, path);
+                }
+            }
+        }
+    }
+
+    private void Add(Pod pod, string id, string folder)
+    {
+        var (counter, problem) = OomKillCounter.Open(folder, _unified, withAbove: false, mustTell: false);
+        if (counter is null)
+        {
+            if (Directory.Exists(folder))
+            {
+                Log.NotWatched(_logger, id, problem!);
+            }
+
+            return;
+        }
+
+        var count = counter.Read(out _) ?? 0;
+        var reading = MemoryCgroup.Read(folder, _unified);
+        var container = new Container(id, pod, folder, counter) { Counted = Known(id, pod.Uid, count), Reading = reading };
+        container.Hits = HitsBefore(count > container.Counted, reading);
+        container.Reported = container.Counted > 0;
+        _containers[id] = container;
+        if (counter.Tells)
+        {
+            Follow(container);
+        }
+        else
+        {
+            _polls = true;
+        }
+    }
+
+    /// <summary>How many kills of a cgroup that is new to us are no news: those that were counted before, or all when nobody watched before.</summary>
+    private ulong Known(string cgroup, string podUid, ulong count)
+    {
+        if (_baseline.Counted(cgroup) is { } counted)
+        {
+            return counted;
+        }
+
+        if (_firstScanIsOver || _baseline.Resumes || count == 0)
+        {
+            return 0;
+        }
+
+        _baseline.Assume(cgroup, podUid, count);
+        return count;
+    }
+
+    /// <summary>How often the limit was hit before those kills. One that was just made may have hit it already, for the kill that is to come.</summary>
+    private ulong HitsBefore(bool killed, MemoryReading reading) => killed || _firstScanIsOver ? 0 : reading.LimitHits ?? 0;
+
+    private void Follow(Container container) => _ = GuardAsync(container.Id, async () =>
+    {
+        await container.Counter.FollowAsync(
+            () =>
+            {
+                lock (_lock)
+                {
+                    return Check(container);
+                }
+            },
+            _time,
+            container.StopWith(_stop)).ConfigureAwait(false);
+        lock (_lock)
+        {
+            Remove(container);
+        }
+    });
+
+    private void Follow(Pod pod, OomKillCounter counter) => _ = GuardAsync(pod.Uid, () => counter.FollowAsync(
+        () =>
+        {
+            lock (_lock)
+            {
+                var count = counter.Read(out _);
+                if (count > pod.Counted && !pod.Settles)
+                {
+                    pod.Settles = true;
+                    _ = GuardAsync(pod.Uid, () => SettleAsync(pod, counter));
+                }
+
+                return (count is not null, false);
+            }
+        },
+        _time,
+        pod.StopWith(_stop)));
+
+    private async Task GuardAsync(string name, Func<Task> work)
+    {
+        try
+        {
+            await Task.Yield();
+            await work().ConfigureAwait(false);
+        }
+        catch (OperationCanceledException)
+        {
+            // The agent stops.
+        }
+        catch (ObjectDisposedException)
+        {
+            // Its cgroup was removed.
+        }
+        catch (LinuxException e)
+        {
+            Log.NotWatched(_logger, name, e.Message);
+        }
+    }
+
+    /// <summary>Finds what the pod's count has and no container's had, a while after it rose.</summary>
+    private async Task SettleAsync(Pod pod, OomKillCounter counter)
+    {
+        await Task.Delay(_podSettles, _time, _stop).ConfigureAwait(false);
+        lock (_lock)
+        {
+            pod.Settles = false;
+            foreach (var container in _containers.Values.Where(c => c.Pod == pod).ToList())
+            {
+                _ = Check(container);
+            }
+
+            if (counter.Read(out _) is not { } count || count <= pod.Counted)
+            {
+                return;
+            }
+
+            var missing = (int)(count - pod.Counted);
+            var now = _time.GetUtcNow();
+            pod.Counted = count;
+            var reading = MemoryCgroup.Read(pod.Folder, _unified);
+            var podsLimit = MemoryCgroup.IsHit(pod.Hits, reading);
+            var gone = pod.Gone.Where(g => now - g.At < _justGone).Select(g => g.Container).ToList();
+            var candidates = gone.Any(g => !g.Reported) ? gone.Where(g => !g.Reported).ToList() : gone;
+            var sighting = new Sighting(pod.Uid, null, missing, podsLimit ? KillLevel.Pod : KillLevel.Container, now) { Pod = reading, CountedInPod = count };
+            if (candidates is [var only])
+            {
+                if (only is { Reported: true, Reading.DiesWhole: true })
+                {
+                    return; // the rest of those that died together
+                }
+
+                only.Reported = true;
+                sighting = sighting with
+                {
+                    ContainerId = only.Id,
+                    Container = only.Reading,
+                    Level = podsLimit ? KillLevel.Pod : only.Reading.Limit is not null ? KillLevel.Container : KillLevel.Node,
+                };
+            }
+
+            _seen(sighting);
+            pod.Hits = reading.LimitHits ?? pod.Hits;
+        }
+    }
+
+    private async Task PollAsync(CancellationToken cancellation)
+    {
+        using var timer = new PeriodicTimer(_poll, _time);
+        while (await timer.WaitForNextTickAsync(cancellation).ConfigureAwait(false))
+        {
+            lock (_lock)
+            {
+                foreach (var container in _containers.Values.Where(c => !c.Counter.Tells).ToList())
+                {
+                    if (!Check(container).There)
+                    {
+                        Remove(container);
+                    }
+                }
+            }
+        }
+    }
+
+    private (bool There, bool Waits) Check(Container container)
+    {
+        if (container.Counter.Read(out var waits) is not { } count)
+        {
+            return (false, false);
+        }
+
+        if (count > container.Counted)
+        {
+            var processes = (int)(count - container.Counted);
+            container.Counted = count;
+            container.Pod.Counted += (ulong)processes;
+
+            // What is known of it is better than nothing when it is gone now.
+            var reading = MemoryCgroup.Read(container.Folder, _unified);
+            container.Reading = reading.Peak is null ? container.Reading : reading;
+            var pod = MemoryCgroup.Read(container.Pod.Folder, _unified);
+            var level = MemoryCgroup.Level(container.Hits, container.Reading, container.Pod.Hits, pod);
+            container.Hits = container.Reading.LimitHits ?? container.Hits;
+            container.Pod.Hits = pod.LimitHits ?? container.Pod.Hits;
+            container.Reported = true;
+            _seen(new Sighting(container.Pod.Uid, container.Id, processes, level, _time.GetUtcNow()) 
+            {
+                Container = container.Reading,
+                Pod = pod,
+                CountedInContainer = count,
+                CountedInPod = container.Pod.Counted,
+            });
+        }
+
+        return (true, waits);
+    }
+
+    private void Remove(Container container)
+    {
+        if (_containers.TryGetValue(container.Id, out var known) && known == container)
+        {
+            _ = Check(container);
+            _ = _containers.Remove(container.Id);
+            container.Dispose();
+            var now = _time.GetUtcNow();
+            _ = container.Pod.Gone.RemoveAll(g => now - g.At > _justGone);
+            container.Pod.Gone.Add((container, now));
+        }
+    }
+
+    private string Watch(FolderWatch? folders, string folder)
+    {
+        try
+        {
+            _ = folders?.Add(folder);
+        }
+        catch (LinuxException e)
+        {
+            Log.NotWatched(_logger, folder, e.Message); // the next look at all finds what is new in it
+        }
+
+        return folder;
+    }
+
+    private static IEnumerable<string> FindRoots(string folder, int depth)
+    {
+        foreach (var child in Folders(folder))
+        {
+            var name = Path.GetFileName(child);
+            if (PodCgroupName.IsRoot(name))
+            {
+                yield return child;
+            }
+            else if (depth == RootDepth || (depth > 1 && name.StartsWith("kubelet", StringComparison.Ordinal)))
+            {
+                foreach (var below in FindRoots(child, depth - 1))
+                {
+                    yield return below;
+                }
+            }
+        }
+    }
+
+    private static List<string> Folders(string folder)
+    {
+        try
+        {
+            return [.. Directory.EnumerateDirectories(folder)];
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return []; // it is gone
+        }
+    }
+
+    private abstract class Followed(string folder) : IDisposable
+    {
+        private readonly CancellationTokenSource _end = new();
+        private CancellationTokenSource? _both;
+
+        public string Folder => folder;
+
+        /// <summary>How many kills have been told of.</summary>
+        public ulong Counted { get; set; }
+
+        /// <summary>How often its limit was hit until the last of them.</summary>
+        public ulong Hits { get; set; }
+
+        public CancellationToken StopWith(CancellationToken other) => (_both = CancellationTokenSource.CreateLinkedTokenSource(_end.Token, other)).Token;
+
+        /// <summary>Ends its waits, and closes its files.</summary>
+        public virtual void Dispose()
+        {
+            _end.Cancel();
+            _both?.Dispose();
+            _end.Dispose();
+            GC.SuppressFinalize(this);
+        }
+    }
+
+    /// <summary>Its count is that of all its containers.</summary>
+    private sealed class Pod(string uid, string folder, OomKillCounter? counter) : Followed(folder)
+    {
+        public string Uid => uid;
+
+        public bool Settles { get; set; }
+
+        public List<(Container Container, DateTimeOffset At)> Gone { get; } = [];
+
+        public override void Dispose()
+        {
+            base.Dispose();
+            counter?.Dispose();
+        }
+    }
+
+    private sealed class Container(string id, Pod pod, string folder, OomKillCounter counter) : Followed(folder)
+    {
+        public string Id => id;
+
+        public Pod Pod => pod;
+
+        public OomKillCounter Counter => counter;
+
+        public MemoryReading Reading { get; set; } = new();
+
+        /// <summary>Whether a kill of it has been told of.</summary>
+        public bool Reported { get; set; }
+
+        public override void Dispose()
+        {
+            base.Dispose();
+            counter.Dispose();
+        }
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(240, LogLevel.Warning, "a cgroup is not watched for memory kills: name={Name} error={Error}")]
+        public static partial void NotWatched(ILogger logger, string name, string error);
+
+        [LoggerMessage(241, LogLevel.Warning, "new cgroups are looked for instead of being told of: error={Error} period={Period}")]
+        public static partial void NoInotify(ILogger logger, string error, TimeSpan period);
+    }
+}

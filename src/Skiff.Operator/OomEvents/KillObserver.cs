@@ -1,0 +1,353 @@
+using Microsoft.Extensions.Logging;
+using Skiff.Containerd.Containers;
+using Skiff.Operator.Api;
+
+namespace Skiff.Operator.OomEvents;
+
+/// <summary>
+/// Makes one kill of what the sources say. The kernel's counts (<see cref="CgroupWatch"/>) are the truth where they can be read; containerd's
+/// event and the pod's status stand in for them where a cgroup was gone too soon, or nobody watched.
+/// </summary>
+internal sealed partial class KillObserver
+{
+    /// <summary>What a first process exits with that was killed.</summary>
+    private const int Killed = 137;
+
+    private const string OomKilled = "OOMKilled"; // the reason that the kubelet gives
+
+    // Whether the container dies of it shows in this time.
+    private static readonly TimeSpan[] _looks = [.. new[] { 5, 10, 15, 20, 50, 50, 50, 50, 50 }.Select(m => TimeSpan.FromMilliseconds(m))];
+    private static readonly TimeSpan _othersTurn = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan _namePatience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan _toldEnd = TimeSpan.FromMinutes(1);
+
+    private const int MostTold = 1000;
+
+    private readonly Lock _lock = new();
+    private readonly Dictionary<string, Sighting> _settling = []; // by container
+    private readonly HashSet<string> _exited = []; // of those that settle
+    private readonly Dictionary<string, DateTimeOffset> _told = []; // containers of which containerd says so, and of which no count can be read
+    private readonly HashSet<string> _looking = []; // containers of which a status says so
+    private readonly Dictionary<string, int> _byOthers = []; // kills by pod that were not taken from counts
+    private readonly HashSet<Task> _working = [];
+    private readonly CgroupWatch _watch;
+    private readonly KillLedger _ledger;
+    private readonly PodDirectory _directory;
+    private readonly KernelLog _kernel;
+    private readonly KillMetrics _metrics;
+    private readonly ILogger _logger;
+    private readonly TimeProvider _time;
+    private readonly CancellationToken _stop;
+
+    /// <summary>Prepares it.</summary>
+    /// <param name="watch">The counts.</param>
+    /// <param name="ledger">Takes the kills.</param>
+    /// <param name="directory">Knows whose a container is.</param>
+    /// <param name="kernel">Knows the victims.</param>
+    /// <param name="metrics">Counts the kills.</param>
+    /// <param name="logger">Hears of each kill.</param>
+    /// <param name="time">The clock.</param>
+    /// <param name="stop">Ends what is under way.</param>
+    public KillObserver(
+        Func<KillObserver, CgroupWatch> watch, KillLedger ledger, PodDirectory directory, KernelLog kernel, KillMetrics metrics, ILogger logger, TimeProvider time, CancellationToken stop)
+    {
+        _ledger = ledger;
+        _directory = directory;
+        _kernel = kernel;
+        _metrics = metrics;
+        _logger = logger;
+        _time = time;
+        _stop = stop;
+        _watch = watch(this);
+    }
+
+    /// <summary>The watch that it looks at.</summary>
+    public CgroupWatch Watch => _watch;
+
+    /// <summary>Takes what the cgroups' counts say.</summary>
+    public void Seen(Sighting sighting)
+    {
+        lock (_lock)
+        {
+            if (sighting.ContainerId is not { } id)
+            {
+                Start(() => SettleAsync(sighting));
+                return;
+            }
+
+            // More of the same kill, or the next one at once.
+            if (_settling.TryGetValue(id, out var before))
+            {
+                _settling[id] = sighting with { Processes = before.Processes + sighting.Processes, At = before.At, Level = before.Level };
+                return;
+            }
+
+            _settling[id] = sighting;
+            Start(() => SettleAsync(id));
+        }
+    }
+
+    /// <summary>Takes what containerd says.</summary>
+    public void Happened(ContainerEvent happened)
+    {
+        switch (happened)
+        {
+            case ContainerOom oom:
+                if (!_watch.CheckNow(oom.ContainerId) && !_ledger.Knows(oom.ContainerId))
+                {
+                    Tell(oom.ContainerId);
+                }
+
+                break;
+            case ContainerExit exit:
+                bool told;
+                lock (_lock)
+                {
+                    _ = _settling.ContainsKey(exit.ContainerId) && _exited.Add(exit.ContainerId);
+                    told = _told.Remove(exit.ContainerId);
+                }
+
+                if (told && exit.ExitStatus == Killed)
+                {
+                    Start(() => TakeAsync(exit.ContainerId, null));
+                }
+
+                break;
+            default:
+                break;
+        }
+    }
+
+    /// <summary>Takes what a pod's status says: of the time when nobody watched, and of cgroups that were gone too soon.</summary>
+    public void Changed(Pod pod)
+    {
+        foreach (var ended in (pod.Status?.All ?? []).SelectMany(s => new[] { s.State?.Terminated, s.LastState?.Terminated }))
+        {
+            if (ended is not { Reason: OomKilled, ExitCode: Killed, ContainerId: { } name } || pod.KubeletUid is not { } uid
+                || !(ended.FinishedAt > _ledger.Since) || name[(name.IndexOf("://", StringComparison.Ordinal) + 3)..] is not { Length: > 0 } id || _ledger.Knows(id))
+            {
+                continue;
+            }
+
+            lock (_lock)
+            {
+                if (_looking.Add(id))
+                {
+                    Start(async () =>
+                    {
+                        await Task.Delay(_othersTurn, _time, _stop).ConfigureAwait(false);
+                        await TakeAsync(id, uid).ConfigureAwait(false);
+                        lock (_lock)
+                        {
+                            _ = _looking.Remove(id);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// <summary>Waits for what is under way.</summary>
+    public async Task CompleteAsync()
+    {
+        List<Task> working;
+        lock (_lock)
+        {
+            working = [.. _working];
+        }
+
+        await Task.WhenAll(working).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+    }
+
+    private void Tell(string id)
+    {
+        lock (_lock)
+        {
+            var now = _time.GetUtcNow();
+            foreach (var old in _told.Where(t => now - t.Value > _toldEnd).Select(t => t.Key).ToList())
+            {
+                _ = _told.Remove(old);
+            }
+
+            if (_told.Count < MostTold)
+            {
+                _told[id] = now;
+            }
+        }
+    }
+
+    /// <summary>Waits until it shows whether the container dies, and takes all that was killed meanwhile as one.</summary>
+    private async Task SettleAsync(string id)
+    {
+        var died = false;
+        for (var look = 0; !died && look < _looks.Length; look++)
+        {
+            await Task.Delay(_looks[look], _time, _stop).ConfigureAwait(false);
+            lock (_lock)
+            {
+                died = _exited.Contains(id);
+            }
+
+            died |= !_watch.Lives(id);
+        }
+
+        Sighting seen;
+        lock (_lock)
+        {
+            _ = _exited.Remove(id);
+            _ = _settling.Remove(id, out seen!);
+            _ = _told.Remove(id);
+        }
+
+        var whole = seen.Container.DiesWhole;
+        if (whole && _ledger.Knows(id))
+        {
+            _ledger.Count(seen); // the rest of those that died together
+            return;
+        }
+
+        var victims = _kernel.TakeOf(id);
+        await TakeAsync(seen, id, whole ? 1 : seen.Processes, died || whole, victims).ConfigureAwait(false);
+    }
+
+    /// <summary>Takes kills in a pod of which nobody knows the container, unless others have told of them.</summary>
+    private async Task SettleAsync(Sighting seen)
+    {
+        await Task.Delay(_othersTurn, _time, _stop).ConfigureAwait(false);
+        int others;
+        lock (_lock)
+        {
+            others = _byOthers.GetValueOrDefault(seen.PodUid);
+            _ = _byOthers.Remove(seen.PodUid);
+        }
+
+        if (others >= seen.Processes)
+        {
+            _ledger.Count(seen);
+            return;
+        }
+
+        await TakeAsync(seen, null, seen.Processes - others, died: true, []).ConfigureAwait(false);
+    }
+
+    private async Task TakeAsync(Sighting seen, string? containerId, int count, bool died, IReadOnlyList<Victim> victims)
+    {
+        if (await _directory.FindAsync(seen.PodUid, containerId, _namePatience, _stop).ConfigureAwait(false) is not { } place)
+        {
+            Log.Nobodys(_logger, seen.PodUid, containerId);
+            _ledger.Count(seen);
+            return;
+        }
+
+        Take(
+            new OomKill
+            {
+                PodUid = seen.PodUid,
+                ContainerId = containerId,
+                Place = place,
+                Count = count,
+                Processes = seen.Processes,
+                Level = victims is [var last, ..] ? last.Level : seen.Level,
+                Died = died,
+                Container = seen.Container,
+                Pod = seen.Pod,
+                Victim = victims.Count > 0 ? victims[0] : null,
+                At = seen.At,
+            },
+            seen);
+    }
+
+    /// <summary>Takes a kill that was not counted.</summary>
+    private async Task TakeAsync(string id, string? pod)
+    {
+        var at = _time.GetUtcNow();
+        if (_ledger.Knows(id) || await _directory.FindAsync(pod, id, pod is null ? _namePatience : TimeSpan.Zero, _stop).ConfigureAwait(false) is not { } place
+            || (pod ?? place.Regarding.Uid) is not { } podUid || _ledger.Knows(id))
+        {
+            return;
+        }
+
+        lock (_lock)
+        {
+            if (_settling.ContainsKey(id))
+            {
+                return; // it was counted meanwhile
+            }
+
+            if (_byOthers.Count < MostTold)
+            {
+                _byOthers[podUid] = _byOthers.GetValueOrDefault(podUid) + 1;
+            }
+        }
+
+        var victims = _kernel.TakeOf(id);
+        Take(
+            new OomKill
+            {
+                PodUid = podUid,
+                ContainerId = id,
+                Place = place,
+                Count = 1,
+                Level = victims is [var last, ..] ? last.Level : null,
+                Died = true,
+                Victim = victims.Count > 0 ? victims[0] : null,
+                At = at,
+            },
+            null);
+    }
+
+    private void Take(OomKill kill, Sighting? sighting)
+    {
+        _ledger.Record(kill, sighting);
+        _metrics.Add(kill);
+        Log.Kill(_logger, kill.Reason, kill.Place.Regarding.Namespace, kill.Place.Regarding.Name, kill.Place.Container, kill.Level, kill.Count);
+    }
+
+    private void Start(Func<Task> work)
+    {
+        var running = GuardAsync(work);
+        lock (_lock)
+        {
+            if (!running.IsCompleted)
+            {
+                _ = _working.Add(running);
+            }
+        }
+    }
+
+    private async Task GuardAsync(Func<Task> work)
+    {
+        await Task.Yield(); // whoever told us goes on
+        try
+        {
+            await work().ConfigureAwait(false);
+        }
+        catch (OperationCanceledException)
+        {
+            // What is not in the ledger yet is found again by the next agent.
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            Log.Failed(_logger, e.Message);
+        }
+        finally
+        {
+            lock (_lock)
+            {
+                _ = _working.RemoveWhere(t => t.IsCompleted);
+            }
+        }
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(255, LogLevel.Information, "memory kill: reason={Reason} namespace={Namespace} pod={Pod} container={Container} level={Level} count={Count}")]
+        public static partial void Kill(ILogger logger, string reason, string? @namespace, string? pod, string? container, KillLevel? level, int count);
+
+        [LoggerMessage(257, LogLevel.Error, "a memory kill could not be looked at: error={Error}")]
+        public static partial void Failed(ILogger logger, string error);
+
+        [LoggerMessage(256, LogLevel.Warning, "memory kill in a pod that neither the API server nor containerd knows: uid={Uid} container={Container}")]
+        public static partial void Nobodys(ILogger logger, string uid, string? container);
+    }
+}
