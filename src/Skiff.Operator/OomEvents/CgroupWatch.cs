@@ -519,7 +519,7 @@ internal sealed partial class CgroupWatch : IDisposable
             container.Hits = container.Reading.LimitHits ?? container.Hits;
             container.Pod.Hits = pod.LimitHits ?? container.Pod.Hits;
             container.Reported = true;
-            _seen(new Sighting(container.Pod.Uid, container.Id, processes, level, _time.GetUtcNow()) 
+            _seen(new Sighting(container.Pod.Uid, container.Id, processes, level, _time.GetUtcNow())
             {
                 Container = container.Reading,
                 Pod = pod,
