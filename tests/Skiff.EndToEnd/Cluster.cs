@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using System.Text.Json.Nodes;
 using Skiff.Linux.Processes;
@@ -12,7 +13,9 @@ namespace Skiff.EndToEnd;
 /// A Kubernetes cluster of two nodes, each a whole machine with its own systemd and containerd, for all tests of one containerd version. The
 /// machine can have one such cluster at a time: a collection of tests begins with its own and ends it.
 /// </summary>
-public abstract class Cluster(string containerd) : IAsyncLifetime
+/// <param name="containerd">The version of its containerds, such as 1.6.</param>
+/// <param name="virtualNodes">How many of the two nodes are virtual machines with cgroup v2; their files cannot be seen from here.</param>
+public abstract class Cluster(string containerd, int virtualNodes = 0) : IAsyncLifetime
 {
     private const string Namespace = "skiff-system";
 
@@ -31,6 +34,9 @@ public abstract class Cluster(string containerd) : IAsyncLifetime
     public string Containerd => containerd;
 
     private static string Home => Environment.GetEnvironmentVariable("HOME") ?? "/root";
+
+    /// <summary>Where the API server says what it was asked, a line each.</summary>
+    public static string AuditLog => $"{Home}/.cache/skiff-cluster/cluster/log/audit.log";
 
     private static string Scripts => Path.Combine(Repository.Shared, "cluster");
 
@@ -63,7 +69,7 @@ public abstract class Cluster(string containerd) : IAsyncLifetime
         _ = File.CreateSymbolicLink(Path.Combine(_folder, "bin", "kubectl"), Path.Combine(Scripts, "k"));
         _ = File.CreateSymbolicLink(Path.Combine(_folder, "bin", "helm"), Path.Combine(Scripts, "helm"));
 
-        _ = (await RunAsync(TimeSpan.FromMinutes(8), default, version.Suite is null ? [] : ["CONTAINERD=" + WithoutRunc(binaries!)], up, "2")).Demand();
+        _ = (await RunAsync(TimeSpan.FromMinutes(8), default, version.Suite is null ? [] : ["CONTAINERD=" + WithoutRunc(binaries!)], up, $"{2 - virtualNodes}", $"{virtualNodes}")).Demand();
         Nodes = [new ClusterNode(this, 1), new ClusterNode(this, 2)];
         var guests = Path.Combine(_folder, "guests.tar");
         PrivateContainerd.GuestImage().Save(guests);
@@ -82,7 +88,10 @@ public abstract class Cluster(string containerd) : IAsyncLifetime
         foreach (var node in Nodes)
         {
             await PodIsReadyAsync(Bystander(node));
-            node.Remember();
+            if (node.Index <= 2 - virtualNodes)
+            {
+                node.Remember();
+            }
         }
     }
 
@@ -151,6 +160,31 @@ public abstract class Cluster(string containerd) : IAsyncLifetime
         {
             _ = await TypeAsync(line);
         }
+    }
+
+    /// <summary>Brings the cluster to: the release is installed with these values.</summary>
+    public async Task BeInstalledWithAsync(string values)
+    {
+        await BeAbsentAsync();
+        _ = await TypeAsync($"{Readme.Install[0]} --set {values}");
+    }
+
+    /// <summary>Stops the API server for as long as something takes; it does not answer then, and loses nothing.</summary>
+    public static async Task WithoutTheApiServerAsync(Func<Task> work)
+    {
+        var pid = int.Parse(await File.ReadAllTextAsync($"{Home}/.cache/skiff-cluster/cluster/run/kube-apiserver.pid"), CultureInfo.InvariantCulture);
+        Signal(19); // SIGSTOP
+        try
+        {
+            await work();
+        }
+        finally
+        {
+            Signal(18); // SIGCONT
+        }
+
+        void Signal(int number) => Command.RunAsync(
+            new SpawnRequest { Path = "/bin/kill", Arguments = ["kill", $"-{number}", $"{pid}"] }, _commandLimit).GetAwaiter().GetResult();
     }
 
     /// <summary>Brings the cluster to: nothing of ours is there.</summary>
@@ -265,11 +299,17 @@ public abstract class Cluster(string containerd) : IAsyncLifetime
 /// <summary>The cluster on Debian's containerd, with schema 2.</summary>
 public sealed class ClusterOn16() : Cluster("1.6");
 
+/// <summary>The cluster with a node of cgroup v1 and one of cgroup v2.</summary>
+public sealed class ClusterOnBoth() : Cluster("1.6", virtualNodes: 1);
+
 /// <summary>The cluster on a containerd with schema 3.</summary>
 public sealed class ClusterOn24() : Cluster("2.4");
 
 [CollectionDefinition("containerd 1.6")]
 public sealed class Containerd16 : ICollectionFixture<ClusterOn16>;
+
+[CollectionDefinition("both cgroups")]
+public sealed class BothCgroups : ICollectionFixture<ClusterOnBoth>;
 
 [CollectionDefinition("containerd 2.4")]
 public sealed class Containerd24 : ICollectionFixture<ClusterOn24>;

@@ -27,8 +27,9 @@ public sealed class OomKillCounter : IDisposable
 
     private static ReadOnlySpan<byte> UnderOom => "under_oom 1\n"u8;
 
+    // On v1 the notice comes before the kill; a few tens of milliseconds after that the cgroup may be gone.
     private static readonly TimeSpan[] _looks =
-        [.. new[] { 1, 2, 5, 10, 20, 50, 100, 200 }.Select(m => TimeSpan.FromMilliseconds(m))];
+        [.. new[] { 1, 2, 2, 3, 3, 4, 5, 5, 5, 5, 5, 5, 5, 10, 10, 10, 20, 50, 100, 200 }.Select(m => TimeSpan.FromMilliseconds(m))];
 
     private readonly SafeFileHandle _file;
     private readonly SafeFileHandle? _above;

@@ -35,7 +35,7 @@ internal interface IKillBaseline
     /// <summary>How many kills of a container's or a pod's cgroup (by id or uid) are known; null when none are.</summary>
     public ulong? Counted(string cgroup);
 
-    /// <summary>Takes as known what was counted before anybody watched.</summary>
+    /// <summary>Takes as known what is no news: it was counted before anybody watched, or belongs to a kill that was told.</summary>
     public void Assume(string cgroup, string podUid, ulong count);
 }
 
@@ -152,15 +152,10 @@ internal sealed partial class CgroupWatch : IDisposable
         }
     }
 
-    /// <summary>Reads a container's count now, because somebody else says that it was killed.</summary>
+    /// <summary>Reads a container's count now, because somebody else says that something happened to it.</summary>
     /// <returns>Whether the container's cgroup is there to be read.</returns>
     public bool CheckNow(string containerId)
     {
-        if (!IsKnown(containerId))
-        {
-            _ = Scan(null);
-        }
-
         lock (_lock)
         {
             return _containers.TryGetValue(containerId, out var container) && Check(container).There;
@@ -212,14 +207,6 @@ internal sealed partial class CgroupWatch : IDisposable
     {
         await Task.Delay(Timeout.Infinite, cancellation).ConfigureAwait(false);
         return null;
-    }
-
-    private bool IsKnown(string containerId)
-    {
-        lock (_lock)
-        {
-            return _containers.ContainsKey(containerId);
-        }
     }
 
     private FolderWatch? OpenWatch()
@@ -457,15 +444,18 @@ internal sealed partial class CgroupWatch : IDisposable
             var reading = MemoryCgroup.Read(pod.Folder, _unified);
             var podsLimit = MemoryCgroup.IsHit(pod.Hits, reading);
             var gone = pod.Gone.Where(g => now - g.At < _justGone).Select(g => g.Container).ToList();
+            if (gone.Any(g => g is { Reported: true, Reading.DiesWhole: true }))
+            {
+                // The rest of those that died together. (Not of the sandbox, which goes right after.)
+                _baseline.Assume(pod.Uid, pod.Uid, count);
+                pod.Hits = reading.LimitHits ?? pod.Hits;
+                return;
+            }
+
             var candidates = gone.Any(g => !g.Reported) ? gone.Where(g => !g.Reported).ToList() : gone;
             var sighting = new Sighting(pod.Uid, null, missing, podsLimit ? KillLevel.Pod : KillLevel.Container, now) { Pod = reading, CountedInPod = count };
             if (candidates is [var only])
             {
-                if (only is { Reported: true, Reading.DiesWhole: true })
-                {
-                    return; // the rest of those that died together
-                }
-
                 only.Reported = true;
                 sighting = sighting with
                 {

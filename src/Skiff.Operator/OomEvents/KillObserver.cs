@@ -26,7 +26,7 @@ internal sealed partial class KillObserver
     private readonly Lock _lock = new();
     private readonly Dictionary<string, Sighting> _settling = []; // by container
     private readonly HashSet<string> _exited = []; // of those that settle
-    private readonly Dictionary<string, DateTimeOffset> _told = []; // containers of which containerd says so, and of which no count can be read
+    private readonly Dictionary<string, DateTimeOffset> _told = []; // containers of which containerd says so
     private readonly HashSet<string> _looking = []; // containers of which a status says so
     private readonly Dictionary<string, int> _byOthers = []; // kills by pod that were not taken from counts
     private readonly HashSet<Task> _working = [];
@@ -93,13 +93,13 @@ internal sealed partial class KillObserver
         switch (happened)
         {
             case ContainerOom oom:
-                if (!_watch.CheckNow(oom.ContainerId) && !_ledger.Knows(oom.ContainerId))
-                {
-                    Tell(oom.ContainerId);
-                }
+                // On v1 it comes before the kill, and to its neighbours too: what is counted at the exit decides, if that can be read.
+                _ = _watch.CheckNow(oom.ContainerId);
+                Tell(oom.ContainerId);
 
                 break;
             case ContainerExit exit:
+                var counted = _watch.CheckNow(exit.ContainerId);
                 bool told;
                 lock (_lock)
                 {
@@ -107,7 +107,7 @@ internal sealed partial class KillObserver
                     told = _told.Remove(exit.ContainerId);
                 }
 
-                if (told && exit.ExitStatus == Killed)
+                if (told && !counted && exit.ExitStatus == Killed)
                 {
                     Start(() => TakeAsync(exit.ContainerId, null));
                 }
