@@ -18,7 +18,7 @@ internal sealed partial class KillObserver
     // Whether the container dies of it shows in this time.
     private static readonly TimeSpan[] _looks = [.. new[] { 5, 10, 15, 20, 50, 50, 50, 50, 50 }.Select(m => TimeSpan.FromMilliseconds(m))];
     private static readonly TimeSpan _othersTurn = TimeSpan.FromSeconds(2);
-    private static readonly TimeSpan _namePatience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan _namePatience = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan _toldEnd = TimeSpan.FromMinutes(1);
 
     private const int MostTold = 1000;
