@@ -9,10 +9,13 @@ namespace Skiff.Operator.OomEvents;
 /// <param name="PodUid">The pod, by the name of its cgroup.</param>
 /// <param name="ContainerId">The container; null when its cgroup was gone before it could be read, and only the pod's count is left.</param>
 /// <param name="Processes">How many.</param>
-/// <param name="Level">Whose limit it was for.</param>
+/// <param name="Level">Whose limit it was for; null when that is not known.</param>
 /// <param name="At">When it was seen.</param>
-internal sealed record Sighting(string PodUid, string? ContainerId, int Processes, KillLevel Level, DateTimeOffset At)
+internal sealed record Sighting(string PodUid, string? ContainerId, int Processes, KillLevel? Level, DateTimeOffset At)
 {
+    /// <summary>Whether the container's cgroup was gone before the kill was seen: it died, and they may be its processes or its children's.</summary>
+    public bool Gone { get; init; }
+
     /// <summary>The container's cgroup, as it was then.</summary>
     public MemoryReading Container { get; init; } = new();
 
@@ -56,6 +59,9 @@ internal sealed partial class CgroupWatch : IDisposable
     private static readonly TimeSpan _poll = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan _podSettles = TimeSpan.FromMilliseconds(400);
     private static readonly TimeSpan _justGone = TimeSpan.FromSeconds(10);
+
+    // An OCI runtime makes the cgroup first and sets its limits then.
+    private static readonly TimeSpan[] _limitsAreSet = [TimeSpan.FromMilliseconds(50), TimeSpan.FromMilliseconds(250), TimeSpan.FromSeconds(1)];
 
     // Below the root of the hierarchy; a node that is itself a container has the kubelet's a little lower.
     private const int RootDepth = 3;
@@ -334,6 +340,11 @@ internal sealed partial class CgroupWatch : IDisposable
         container.Hits = HitsBefore(count > container.Counted, reading);
         container.Reported = container.Counted > 0;
         _containers[id] = container;
+        if (_firstScanIsOver)
+        {
+            _ = GuardAsync(id, () => ReadLimitsAsync(container));
+        }
+
         if (counter.Tells)
         {
             Follow(container);
@@ -341,6 +352,19 @@ internal sealed partial class CgroupWatch : IDisposable
         else
         {
             _polls = true;
+        }
+    }
+
+    /// <summary>Reads its limits when they are set, for the case that it is gone when they are wanted.</summary>
+    private async Task ReadLimitsAsync(Container container)
+    {
+        foreach (var pause in _limitsAreSet)
+        {
+            await Task.Delay(pause, _time, _stop).ConfigureAwait(false);
+            lock (_lock)
+            {
+                container.Reading = MemoryCgroup.Read(container.Folder, _unified).Over(container.Reading);
+            }
         }
     }
 
@@ -453,15 +477,21 @@ internal sealed partial class CgroupWatch : IDisposable
             }
 
             var candidates = gone.Any(g => !g.Reported) ? gone.Where(g => !g.Reported).ToList() : gone;
-            var sighting = new Sighting(pod.Uid, null, missing, podsLimit ? KillLevel.Pod : KillLevel.Container, now) { Pod = reading, CountedInPod = count };
+            var sighting = new Sighting(pod.Uid, null, missing, podsLimit ? KillLevel.Pod : null, now)
+            {
+                Gone = true,
+                Container = new MemoryReading { DiesWhole = _containers.Values.Where(c => c.Pod == pod).Concat(gone).Any(c => c.Reading.DiesWhole == true) }, // the kubelet treats all alike
+                Pod = reading,
+                CountedInPod = count,
+            };
             if (candidates is [var only])
             {
                 only.Reported = true;
                 sighting = sighting with
                 {
                     ContainerId = only.Id,
-                    Container = only.Reading,
-                    Level = podsLimit ? KillLevel.Pod : only.Reading.Limit is not null ? KillLevel.Container : KillLevel.Node,
+                    Container = only.Reading with { Peak = null }, // that was before
+                    Level = podsLimit ? KillLevel.Pod : only.Reading.Limit is not null ? KillLevel.Container : null,
                 };
             }
 
@@ -501,9 +531,7 @@ internal sealed partial class CgroupWatch : IDisposable
             container.Counted = count;
             container.Pod.Counted += (ulong)processes;
 
-            // What is known of it is better than nothing when it is gone now.
-            var reading = MemoryCgroup.Read(container.Folder, _unified);
-            container.Reading = reading.Peak is null ? container.Reading : reading;
+            container.Reading = MemoryCgroup.Read(container.Folder, _unified).Over(container.Reading);
             var pod = MemoryCgroup.Read(container.Pod.Folder, _unified);
             var level = MemoryCgroup.Level(container.Hits, container.Reading, container.Pod.Hits, pod);
             container.Hits = container.Reading.LimitHits ?? container.Hits;

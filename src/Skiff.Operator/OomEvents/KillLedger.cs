@@ -49,7 +49,8 @@ internal sealed record KillHistory(int Count, DateTimeOffset First, DateTimeOffs
 /// <summary>What is known of a cgroup's kills.</summary>
 /// <param name="Counted">The kernel's count, as far as it is told; null when only others told of kills.</param>
 /// <param name="Pod">The pod's uid.</param>
-internal sealed record KnownCgroup(ulong? Counted, string Pod);
+/// <param name="Died">Whether it is a container's that died of one.</param>
+internal sealed record KnownCgroup(ulong? Counted, string Pod, bool Died = false);
 
 /// <summary>The ledger's file.</summary>
 internal sealed record LedgerFile
@@ -229,7 +230,11 @@ internal sealed partial class KillLedger : IKillBaseline
     /// <summary>Takes a kill; from here on it is not forgotten.</summary>
     /// <param name="kill">The kill.</param>
     /// <param name="sighting">How far the kernel's counts are told with it; both are in the file, or neither. Null when others told of it.</param>
-    public void Record(OomKill kill, Sighting? sighting)
+    /// <returns>
+    /// False when the container is known to have died: it dies once, and what is seen after that are the rest of its processes. (The first
+    /// sighting may have waited for the container's name longer than the others took to come.)
+    /// </returns>
+    public bool Record(OomKill kill, Sighting? sighting)
     {
         lock (_lock)
         {
@@ -239,9 +244,15 @@ internal sealed partial class KillLedger : IKillBaseline
                 CountUnderLock(sighting);
             }
 
-            if (kill.ContainerId is { } id && !_cgroups.ContainsKey(id))
+            if (kill.ContainerId is { } id)
             {
-                Keep(id, new KnownCgroup(null, kill.PodUid));
+                var known = _cgroups.GetValueOrDefault(id) ?? new KnownCgroup(null, kill.PodUid);
+                if (known.Died)
+                {
+                    return false;
+                }
+
+                Keep(id, known with { Died = kill.Died });
             }
 
             var subject = $"{kill.PodUid}/{kill.Place.Container}";
@@ -258,6 +269,7 @@ internal sealed partial class KillLedger : IKillBaseline
         }
 
         _ = _changed.Writer.TryWrite(true);
+        return true;
     }
 
     /// <summary>Completes when there may be something new to write.</summary>
@@ -389,7 +401,7 @@ internal sealed partial class KillLedger : IKillBaseline
         Keep(sighting.PodUid, new KnownCgroup(sighting.CountedInPod, sighting.PodUid));
         if (sighting.ContainerId is { } id)
         {
-            Keep(id, new KnownCgroup(sighting.CountedInContainer, sighting.PodUid));
+            Keep(id, new KnownCgroup(sighting.CountedInContainer, sighting.PodUid, _cgroups.GetValueOrDefault(id)?.Died ?? false));
         }
 
         _dirty = true;

@@ -76,7 +76,7 @@ internal static class KillNote
     private static string Killed(OomKill kill)
     {
         var victim = kill.Victim is not { } v ? "" : $" {v.Name} (pid {v.Pid}{(v.Bytes is { } bytes ? $", {Size(bytes)}" : "")})";
-        return (kill.Container.DiesWhole, kill.Died) switch
+        return (kill.Container.DiesWhole ?? false, kill.Died) switch
         {
             (true, _) when kill.Processes > 1 || kill.Victim is null => $"the kernel killed the container whole{(victim.Length > 0 ? $", for its process{victim}" : "")}",
             (_, true) when kill.Processes > 1 => $"the kernel killed {kill.Processes} processes{(victim.Length > 0 ? $", the last{victim}" : "")}, and the container died",

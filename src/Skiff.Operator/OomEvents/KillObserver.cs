@@ -78,7 +78,7 @@ internal sealed partial class KillObserver
             // More of the same kill, or the next one at once.
             if (_settling.TryGetValue(id, out var before))
             {
-                _settling[id] = sighting with { Processes = before.Processes + sighting.Processes, At = before.At, Level = before.Level };
+                _settling[id] = sighting with { Processes = before.Processes + sighting.Processes, At = before.At, Level = before.Level ?? sighting.Level };
                 return;
             }
 
@@ -199,35 +199,32 @@ internal sealed partial class KillObserver
             _ = _told.Remove(id);
         }
 
-        var whole = seen.Container.DiesWhole;
-        if (whole && _ledger.Knows(id))
-        {
-            _ledger.Count(seen); // the rest of those that died together
-            return;
-        }
-
+        var whole = seen.Container.DiesWhole == true;
         var victims = _kernel.TakeOf(id);
-        await TakeAsync(seen, id, whole ? 1 : seen.Processes, died || whole, victims).ConfigureAwait(false);
+        await TakeAsync(seen, id, whole || seen.Gone ? 1 : seen.Processes, died || whole, victims).ConfigureAwait(false);
     }
 
     /// <summary>Takes kills in a pod of which nobody knows the container, unless others have told of them.</summary>
     private async Task SettleAsync(Sighting seen)
     {
-        await Task.Delay(_othersTurn, _time, _stop).ConfigureAwait(false);
-        int others;
-        lock (_lock)
+        var kills = seen.Container.DiesWhole == true ? 1 : seen.Processes;
+        for (var waited = TimeSpan.Zero; kills > 0 && waited < _namePatience; waited += _othersTurn)
         {
-            others = _byOthers.GetValueOrDefault(seen.PodUid);
-            _ = _byOthers.Remove(seen.PodUid);
+            await Task.Delay(_othersTurn, _time, _stop).ConfigureAwait(false);
+            lock (_lock)
+            {
+                kills -= _byOthers.GetValueOrDefault(seen.PodUid);
+                _ = _byOthers.Remove(seen.PodUid);
+            }
         }
 
-        if (others >= seen.Processes)
+        if (kills <= 0)
         {
             _ledger.Count(seen);
             return;
         }
 
-        await TakeAsync(seen, null, seen.Processes - others, died: true, []).ConfigureAwait(false);
+        await TakeAsync(seen, null, kills, died: true, []).ConfigureAwait(false);
     }
 
     private async Task TakeAsync(Sighting seen, string? containerId, int count, bool died, IReadOnlyList<Victim> victims)
@@ -298,7 +295,11 @@ internal sealed partial class KillObserver
 
     private void Take(OomKill kill, Sighting? sighting)
     {
-        _ledger.Record(kill, sighting);
+        if (!_ledger.Record(kill, sighting))
+        {
+            return;
+        }
+
         _metrics.Add(kill);
         Log.Kill(_logger, kill.Reason, kill.Place.Regarding.Namespace, kill.Place.Regarding.Name, kill.Place.Container, kill.Level, kill.Count);
     }

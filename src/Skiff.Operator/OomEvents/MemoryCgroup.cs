@@ -35,7 +35,13 @@ internal sealed record MemoryReading
     public bool AtSwapLimit { get; init; }
 
     /// <summary>Whether all its processes are killed together (v2, <c>memory.oom.group</c>).</summary>
-    public bool DiesWhole { get; init; }
+    public bool? DiesWhole { get; init; }
+
+    /// <summary>
+    /// This, and what an older one knew where this knows nothing: a cgroup may go while its files are read. Not of the hits, which would look
+    /// as if there had been none since.
+    /// </summary>
+    public MemoryReading Over(MemoryReading older) => this with { Limit = Limit ?? older.Limit, Peak = Peak ?? older.Peak, DiesWhole = DiesWhole ?? older.DiesWhole };
 }
 
 /// <summary>Reads memory cgroups (Documentation/admin-guide/cgroup-v2.rst, "Memory"; cgroup-v1/memory.rst).</summary>
@@ -50,10 +56,10 @@ internal static class MemoryCgroup
     public static MemoryReading Read(string folder, bool unified) => unified
         ? new MemoryReading
         {
+            DiesWhole = CgroupFile.Number(folder, "memory.oom.group") is { } group ? group == 1 : null,
+            LimitHits = CgroupFile.Pairs(folder, "memory.events.local").TryGetValue("oom", out var hits) ? hits : null,
             Limit = Limited(CgroupFile.Number(folder, "memory.max")),
             Peak = CgroupFile.Number(folder, "memory.peak"),
-            LimitHits = CgroupFile.Pairs(folder, "memory.events.local").TryGetValue("oom", out var hits) ? hits : null,
-            DiesWhole = CgroupFile.Number(folder, "memory.oom.group") == 1,
         }
         : new MemoryReading
         {
@@ -67,8 +73,12 @@ internal static class MemoryCgroup
     /// Whose limit a kill was for, by which limit was hit since the last kill. v1 counts also hits that reclaim could help, so there the
     /// innermost of several is taken.
     /// </summary>
-    public static KillLevel Level(ulong hitsBefore, MemoryReading container, ulong podHitsBefore, MemoryReading pod) =>
-        IsHit(hitsBefore, container) ? KillLevel.Container : IsHit(podHitsBefore, pod) ? KillLevel.Pod : KillLevel.Node;
+    /// <returns>Null when too much of the cgroups was gone to tell.</returns>
+    public static KillLevel? Level(ulong hitsBefore, MemoryReading container, ulong podHitsBefore, MemoryReading pod) =>
+        IsHit(hitsBefore, container) || (container.LimitHits is null && IsFull(container)) ? KillLevel.Container
+        : IsHit(podHitsBefore, pod) ? KillLevel.Pod
+        : container.LimitHits is null || pod.LimitHits is null ? null
+        : KillLevel.Node;
 
     /// <summary>Whether a limit has been hit since it was last looked at.</summary>
     public static bool IsHit(ulong hitsBefore, MemoryReading reading) => reading.Limit is not null && (reading.LimitHits > hitsBefore || reading.AtSwapLimit);
@@ -127,6 +137,9 @@ internal static class MemoryCgroup
 
         return !Directory.Exists($"{processes}/{pid}");
     }
+
+    // The kernel charges in batches, so the peak stays a little below.
+    private static bool IsFull(MemoryReading reading) => reading is { Peak: { } peak, Limit: { } limit } && peak >= limit - (limit >> 6);
 
     private static ulong? Limited(ulong? limit) => limit >= NoLimit ? null : limit;
 }
