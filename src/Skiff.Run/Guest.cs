@@ -130,8 +130,17 @@ internal static class Guest
         return run is null ? null : () => run.Call() is { IsOk: false } ? 1 : 0;
     }
 
-    private static int Ended(WasmtimeException e) =>
-        e.ExitCode is { } status ? status : Libc.Report($"{Reason(e.Message)}\n{e.Message.TrimEnd()}", Trapped); // the message holds the backtrace
+    private static int Ended(WasmtimeException e)
+    {
+        if (e.ExitCode is { } status)
+        {
+            return status;
+        }
+
+        var reason = Reason(e.Message);
+        Reports.Trapped(e is TrapException { Type: not TrapCode.Undefined } trap ? (int)trap.Type : null, reason);
+        return Libc.Report($"{reason}\n{e.Message.TrimEnd()}", Trapped); // the message holds the backtrace
+    }
 
     /// <summary>The engine names the cause in the last line, below a backtrace that may be long; a reader wants it first.</summary>
     private static string Reason(string message)

@@ -51,6 +51,7 @@ internal static unsafe partial class GuestMemory
         capacity = WholePages(Math.Max(capacity, minimum));
         if (!Take(minimum))
         {
+            Reports.MemoryRefused(minimum, _used, _limit);
             return Error($"the guest's memory begins with {minimum} bytes, and {Setting} allows {_limit}; raise it");
         }
 
@@ -133,6 +134,7 @@ internal static unsafe partial class GuestMemory
             }
 
             _told = true;
+            Reports.MemoryRefused(more, _used, _limit);
             _ = Libc.Report($"memory.grow by {more} bytes was refused: the guest has {_used} and {Setting} allows {_limit}; raise it if it needs more", 0);
         }
     }

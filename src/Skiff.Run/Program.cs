@@ -20,4 +20,5 @@ if (options.Version)
     return 0;
 }
 
+Reports.Descriptor = options.Reports;
 return options.Compile ? Compilation.Run(options) : Guest.Run(options);

@@ -17,7 +17,7 @@ internal sealed record RunOptions
     /// <summary>The exit status for a module that cannot be run.</summary>
     public const int CannotRun = 126;
 
-    private const string UsageText = "usage: skiff-run run --module FILE [--artifact FILE] [--max-memory BYTES] [--dir GUEST=PATH[:ro]]... -- NAME [ARGUMENT]... "
+    private const string UsageText = "usage: skiff-run run --module FILE [--artifact FILE] [--max-memory BYTES] [--reports DESCRIPTOR] [--dir GUEST=PATH[:ro]]... -- NAME [ARGUMENT]... "
         + "| skiff-run compile [--limited] < MODULE > ARTIFACT | skiff-run --version";
 
     public bool Version { get; private init; }
@@ -35,6 +35,9 @@ internal sealed record RunOptions
 
     /// <summary>The most memory the guest may have, in bytes; null: as much as its container. For compile only whether there is a limit counts.</summary>
     public ulong? MaxMemory { get; private init; }
+
+    /// <summary>Where <see cref="Run.Reports"/> go; null: nowhere.</summary>
+    public int? Reports { get; private init; }
 
     /// <summary>The guest's own arguments, its name first.</summary>
     public string[] Arguments { get; private init; } = [];
@@ -58,6 +61,7 @@ internal sealed record RunOptions
 
         string module = "", artifact = "";
         ulong? maxMemory = null;
+        int? reports = null;
         List<Preopen> directories = [];
         for (var i = 1; i < words.Length; i++)
         {
@@ -77,6 +81,14 @@ internal sealed record RunOptions
 
                     maxMemory = bytes;
                     break;
+                case "--reports" when i + 1 < words.Length:
+                    if (!int.TryParse(words[++i], NumberStyles.None, CultureInfo.InvariantCulture, out var descriptor))
+                    {
+                        return (null, $"--reports \"{words[i]}\" is not the number of an open file");
+                    }
+
+                    reports = descriptor;
+                    break;
                 case "--dir" when i + 1 < words.Length:
                     var text = words[++i];
                     var readOnly = text.EndsWith(":ro", StringComparison.Ordinal);
@@ -89,7 +101,15 @@ internal sealed record RunOptions
                     directories.Add(new Preopen(parts[0], parts[1], readOnly));
                     break;
                 case "--" when module.Length > 0 && i + 1 < words.Length:
-                    return (new RunOptions { Module = module, Artifact = artifact, MaxMemory = maxMemory, Directories = directories, Arguments = words[(i + 1)..] }, null);
+                    return (new RunOptions
+                    {
+                        Module = module,
+                        Artifact = artifact,
+                        MaxMemory = maxMemory,
+                        Reports = reports,
+                        Directories = directories,
+                        Arguments = words[(i + 1)..],
+                    }, null);
                 default:
                     return (null, $"\"{words[i]}\" was not expected; {UsageText}");
             }

@@ -1,3 +1,5 @@
+using System.Text.Json.Nodes;
+
 namespace Skiff.EndToEnd;
 
 /// <summary>What Kubernetes gives to containers, in pods with a WebAssembly container in each. Once installed, the tests share the cluster.</summary>
@@ -216,6 +218,8 @@ public abstract class FeatureTests(Cluster cluster)
         var trapped = await TerminatedAsync("trapped");
         Assert.StartsWith("134 skiff-run: ", trapped, StringComparison.Ordinal);
         Assert.Contains("unreachable", trapped, StringComparison.Ordinal);
+        await EventComesAsync("ended", "trapped", "WasmTrap", "unreachable", "(trap code 9)");
+        await EventComesAsync("ended", "killed", "OOMKilled", "32Mi");
         Assert.Equal("137 OOMKilled", await FieldAsync("ended", """{.status.containerStatuses[?(@.name=="killed")].state.terminated.exitCode} {.status.containerStatuses[?(@.name=="killed")].state.terminated.reason}"""));
 
         Task<string> TerminatedAsync(string container) =>
@@ -275,7 +279,27 @@ public abstract class FeatureTests(Cluster cluster)
             async () => (await cluster.TryKubectlAsync("logs", "shared", "-c", "limited")).Output.Contains($"skiff.dev/max-memory allows {32 << 20}", StringComparison.Ordinal),
             () => cluster.TryKubectlAsync("describe", "pod", "shared"));
         Assert.Contains("/pause", await cluster.KubectlAsync("exec", "shared", "-c", "native", "--", "/show.native", "file:/proc/1/cmdline"), StringComparison.Ordinal);
+        await EventComesAsync("shared", "limited", "WasmMemoryLimit", "allows 32Mi");
         Assert.DoesNotContain("OOMKilled", await cluster.KubectlAsync("get", "pod", "shared", "-o", "json"), StringComparison.Ordinal);
+    }
+
+    /// <summary>Waits for the one Event of a reason about a container; its note has to say all this.</summary>
+    private async Task EventComesAsync(string pod, string container, string reason, params string[] said)
+    {
+        var uid = await FieldAsync(pod, "{.metadata.uid}");
+        List<JsonNode> found = [];
+        await Cluster.UntilAsync(
+            $"{pod} has an event {reason}",
+            async () =>
+            {
+                var all = await cluster.GetAsync("events.events.k8s.io", "--field-selector", $"regarding.uid={uid},reason={reason}");
+                found = [.. all["items"]!.AsArray().Select(e => e!)];
+                return found.Count > 0;
+            },
+            () => cluster.TryKubectlAsync("describe", "pod", pod));
+        var one = Assert.Single(found);
+        Assert.Equal($"spec.containers{{{container}}}", (string)one["regarding"]!["fieldPath"]!);
+        Assert.All(said, text => Assert.Contains(text, (string)one["note"]!, StringComparison.Ordinal));
     }
 
     private async Task RunAsync(string name, string spec, string annotations = "{}")

@@ -21,6 +21,21 @@ public sealed record ContainerOom(string ContainerId) : ContainerEvent(Container
 /// <param name="ExitStatus">How; 128 and the signal's number when it was killed.</param>
 public sealed record ContainerExit(string ContainerId, uint ExitStatus) : ContainerEvent(ContainerId);
 
+/// <summary>Our shim's runner refused memory to a WebAssembly guest of it.</summary>
+/// <param name="ContainerId">Which.</param>
+/// <param name="IsExec">Whether the guest is an exec.</param>
+/// <param name="Asked">How much more it wanted, in bytes.</param>
+/// <param name="Used">How much it has.</param>
+/// <param name="Limit">How much it may have.</param>
+public sealed record GuestMemoryRefused(string ContainerId, bool IsExec, ulong Asked, ulong Used, ulong Limit) : ContainerEvent(ContainerId);
+
+/// <summary>A WebAssembly guest of it ended by a trap.</summary>
+/// <param name="ContainerId">Which.</param>
+/// <param name="IsExec">Whether the guest is an exec.</param>
+/// <param name="Code">wasmtime_trap_code_t; null where the engine gives none.</param>
+/// <param name="Reason">One line.</param>
+public sealed record GuestTrapped(string ContainerId, bool IsExec, uint? Code, string Reason) : ContainerEvent(ContainerId);
+
 /// <summary>To which pod a container belongs, by the labels that the kubelet gives it (containerd, internal/cri/labels and the kubelet's types).</summary>
 /// <param name="Namespace">The pod's namespace.</param>
 /// <param name="Pod">The pod's name.</param>
@@ -55,7 +70,7 @@ public sealed class ContainerWatch : IDisposable
     public async Task<ContainerdFailure> FollowAsync(Action<ContainerEvent> happened, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(happened);
-        var request = new SubscribeRequest { Filters = { $"namespace==\"{Namespace}\",topic~=\"^/tasks/(oom|exit)$\"" } };
+        var request = new SubscribeRequest { Filters = { $"namespace==\"{Namespace}\",topic~=\"^/(tasks/(oom|exit)|skiff/guest)$\"" } };
         try
         {
             using var stream = new Events.Api.Events.EventsClient(_channel).Subscribe(request, cancellationToken: cancellation);
@@ -120,6 +135,15 @@ public sealed class ContainerWatch : IDisposable
                 case "/tasks/exit":
                     var exit = TaskExit.Parser.ParseFrom(envelope.Event.Value);
                     return exit.Id == exit.ContainerId ? new ContainerExit(exit.ContainerId, exit.ExitStatus) : null; // else an exec's
+                case "/skiff/guest":
+                    var report = GuestReport.Parser.ParseFrom(envelope.Event.Value);
+                    var isExec = report.ExecId.Length > 0;
+                    return report switch
+                    {
+                        { Memory: { } memory } => new GuestMemoryRefused(report.ContainerId, isExec, memory.Asked, memory.Used, memory.Limit),
+                        { Trap: { } trap } => new GuestTrapped(report.ContainerId, isExec, trap.HasCode ? trap.Code : null, trap.Reason),
+                        _ => null,
+                    };
                 default:
                     return null;
             }

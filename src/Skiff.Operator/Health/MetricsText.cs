@@ -23,6 +23,7 @@ internal sealed class MetricsText
     public void Add(OomEventsPart part)
     {
         Family("skiff_oom_kills_total", "counter", "Memory kills, by whose limit they were for.", part.Metrics.Read());
+        Family("skiff_wasm_incidents_total", "counter", "WebAssembly guests that were refused memory or ended by a trap.", part.Incidents.Read());
         Family("skiff_oom_kills_waiting", "gauge", "Memory kills that the API server does not have yet.", ("", part.Waiting));
         Family("skiff_oom_kills_dropped_total", "counter", "Memory kills that got no Event: there were too many, or the server refused.", ("", part.Dropped));
         Family("skiff_oom_event_writes_total", "counter", "Writes of their Events that the API server took.", ("", part.Written));

@@ -261,15 +261,27 @@ internal sealed partial class KillLedger : IKillBaseline
                 ? new KillHistory(kill.Count, kill.At, kill.At) : history with { Count = history.Count + kill.Count, Last = kill.At };
             _histories[subject] = history;
             var note = KillNote.Of(kill, history.Count, kill.At - history.First);
-            Record(kill, subject, kill.Place.Regarding, null, note);
+            Record(kill.Reason, kill.Count, kill.At, kill.PodUid, subject, kill.Place.Regarding, null, note);
             if (_onWorkload && kill.Place.Workload is { } workload)
             {
-                Record(kill, "workload/" + subject, workload, kill.Place.Regarding, KillNote.OnWorkload(kill.Place.Regarding.Name ?? "", note));
+                Record(kill.Reason, kill.Count, kill.At, kill.PodUid, "workload/" + subject, workload, kill.Place.Regarding, KillNote.OnWorkload(kill.Place.Regarding.Name ?? "", note));
             }
         }
 
         _ = _changed.Writer.TryWrite(true);
         return true;
+    }
+
+    /// <summary>Takes what a WebAssembly guest's runner said.</summary>
+    public void Record(GuestIncident incident)
+    {
+        lock (_lock)
+        {
+            _dirty = true;
+            Record(incident.Reason, 1, incident.At, incident.PodUid, $"{incident.PodUid}/{incident.Place.Container}", incident.Place.Regarding, null, incident.Note);
+        }
+
+        _ = _changed.Writer.TryWrite(true);
     }
 
     /// <summary>Completes when there may be something new to write.</summary>
@@ -415,13 +427,13 @@ internal sealed partial class KillLedger : IKillBaseline
         }
     }
 
-    private void Record(OomKill kill, string subject, ObjectReference regarding, ObjectReference? related, string note)
+    private void Record(string reason, int count, DateTimeOffset seen, string podUid, string subject, ObjectReference regarding, ObjectReference? related, string note)
     {
-        var at = _series.FindIndex(s => s.Subject == subject && s.Reason == kill.Reason && !IsOver(s, kill.At));
+        var at = _series.FindIndex(s => s.Subject == subject && s.Reason == reason && !IsOver(s, seen));
         if (at >= 0)
         {
             var known = _series[at];
-            _series[at] = known with { Count = known.Count + kill.Count, Last = kill.At, Note = known.Written == 0 ? note : known.Note };
+            _series[at] = known with { Count = known.Count + count, Last = seen, Note = known.Written == 0 ? note : known.Note };
             return;
         }
 
@@ -430,7 +442,7 @@ internal sealed partial class KillLedger : IKillBaseline
             var told = _series.FindIndex(s => s.Written == s.Count);
             if (told < 0)
             {
-                Dropped += kill.Count;
+                Dropped += count;
                 return;
             }
 
@@ -440,15 +452,15 @@ internal sealed partial class KillLedger : IKillBaseline
         _series.Add(new KillSeries
         {
             Subject = subject,
-            PodUid = kill.PodUid,
-            Name = EventWriter.KeyFor(regarding, kill.At).Name,
+            PodUid = podUid,
+            Name = EventWriter.KeyFor(regarding, seen).Name,
             Regarding = regarding,
             Related = related,
-            Reason = kill.Reason,
+            Reason = reason,
             Note = note,
-            First = kill.At,
-            Last = kill.At,
-            Count = kill.Count,
+            First = seen,
+            Last = seen,
+            Count = count,
         });
     }
 

@@ -34,7 +34,8 @@ internal sealed partial class KillObserver
     private readonly KillLedger _ledger;
     private readonly PodDirectory _directory;
     private readonly KernelLog _kernel;
-    private readonly KillMetrics _metrics;
+    private readonly ContainerCounts _counts;
+    private readonly ContainerCounts _incidents;
     private readonly ILogger _logger;
     private readonly TimeProvider _time;
     private readonly CancellationToken _stop;
@@ -44,17 +45,19 @@ internal sealed partial class KillObserver
     /// <param name="ledger">Takes the kills.</param>
     /// <param name="directory">Knows whose a container is.</param>
     /// <param name="kernel">Knows the victims.</param>
-    /// <param name="metrics">Counts the kills.</param>
+    /// <param name="counts">Counts the kills.</param>
+    /// <param name="incidents">Counts what runners say of their guests.</param>
     /// <param name="logger">Hears of each kill.</param>
     /// <param name="time">The clock.</param>
     /// <param name="stop">Ends what is under way.</param>
     public KillObserver(
-        Func<KillObserver, CgroupWatch> watch, KillLedger ledger, PodDirectory directory, KernelLog kernel, KillMetrics metrics, ILogger logger, TimeProvider time, CancellationToken stop)
+        Func<KillObserver, CgroupWatch> watch, KillLedger ledger, PodDirectory directory, KernelLog kernel, ContainerCounts counts, ContainerCounts incidents, ILogger logger, TimeProvider time, CancellationToken stop)
     {
         _ledger = ledger;
         _directory = directory;
         _kernel = kernel;
-        _metrics = metrics;
+        _counts = counts;
+        _incidents = incidents;
         _logger = logger;
         _time = time;
         _stop = stop;
@@ -112,6 +115,12 @@ internal sealed partial class KillObserver
                     Start(() => TakeAsync(exit.ContainerId, null));
                 }
 
+                break;
+            case GuestMemoryRefused refused:
+                Start(() => TakeAsync(refused, (place, uid, at) => GuestIncident.Of(refused, place, uid, at)));
+                break;
+            case GuestTrapped trapped:
+                Start(() => TakeAsync(trapped, (place, uid, at) => GuestIncident.Of(trapped, place, uid, at)));
                 break;
             default:
                 break;
@@ -293,6 +302,19 @@ internal sealed partial class KillObserver
             null);
     }
 
+    /// <summary>Takes what a guest's runner said.</summary>
+    private async Task TakeAsync(ContainerEvent said, Func<KillPlace, string, DateTimeOffset, GuestIncident> incident)
+    {
+        var at = _time.GetUtcNow();
+        if (await _directory.FindAsync(null, said.ContainerId, _namePatience, _stop).ConfigureAwait(false) is { Regarding.Uid: { } uid } place)
+        {
+            var taken = incident(place, uid, at);
+            _ledger.Record(taken);
+            _incidents.Add(place, taken.Reason, 1);
+            Log.Incident(_logger, taken.Reason, place.Regarding.Namespace, place.Regarding.Name, place.Container);
+        }
+    }
+
     private void Take(OomKill kill, Sighting? sighting)
     {
         if (!_ledger.Record(kill, sighting))
@@ -300,7 +322,7 @@ internal sealed partial class KillObserver
             return;
         }
 
-        _metrics.Add(kill);
+        _counts.Add(kill.Place, kill.Level switch { KillLevel.Container => "container", KillLevel.Pod => "pod", KillLevel.Node => "node", _ => "unknown" }, kill.Count);
         Log.Kill(_logger, kill.Reason, kill.Place.Regarding.Namespace, kill.Place.Regarding.Name, kill.Place.Container, kill.Level, kill.Count);
     }
 
@@ -344,6 +366,9 @@ internal sealed partial class KillObserver
     {
         [LoggerMessage(255, LogLevel.Information, "memory kill: reason={Reason} namespace={Namespace} pod={Pod} container={Container} level={Level} count={Count}")]
         public static partial void Kill(ILogger logger, string reason, string? @namespace, string? pod, string? container, KillLevel? level, int count);
+
+        [LoggerMessage(258, LogLevel.Information, "a WebAssembly guest: reason={Reason} namespace={Namespace} pod={Pod} container={Container}")]
+        public static partial void Incident(ILogger logger, string reason, string? @namespace, string? pod, string? container);
 
         [LoggerMessage(257, LogLevel.Error, "a memory kill could not be looked at: error={Error}")]
         public static partial void Failed(ILogger logger, string error);

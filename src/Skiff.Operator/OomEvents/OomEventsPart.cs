@@ -72,7 +72,10 @@ internal sealed partial class OomEventsPart
     }
 
     /// <summary>How many kills there were.</summary>
-    public KillMetrics Metrics { get; } = new();
+    public ContainerCounts Metrics { get; } = new("level");
+
+    /// <summary>How often runners told of their guests.</summary>
+    public ContainerCounts Incidents { get; } = new("reason");
 
     /// <summary>How many kills the API server does not have yet.</summary>
     public int Waiting => _ledger.Waiting;
@@ -94,7 +97,7 @@ internal sealed partial class OomEventsPart
     {
         var observer = _observer = new KillObserver(
             self => new CgroupWatch(_options.Cgroups, _options.Processes, _ledger, self.Seen, _logger, _time),
-            _ledger, _directory, _kernel, Metrics, _logger, _time, cancellation);
+            _ledger, _directory, _kernel, Metrics, Incidents, _logger, _time, cancellation);
         using var watch = observer.Watch;
         var reporter = _reporter = new KillReporter(_ledger, _writer, IsThere, _logger, _time);
         if (watch.Problem is { } problem)

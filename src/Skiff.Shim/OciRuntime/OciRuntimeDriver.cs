@@ -12,7 +12,11 @@ namespace Skiff.Shim.OciRuntime;
 /// <summary>What a new process gets of its streams: descriptors, or the socket that its terminal is sent to.</summary>
 /// <param name="Descriptors">0-2; those not named are /dev/null.</param>
 /// <param name="ConsoleSocket">A socket's name in the bundle; null when it has no terminal.</param>
-internal sealed record RuntimeStdio(IReadOnlyDictionary<int, SafeFileHandle> Descriptors, string? ConsoleSocket);
+internal sealed record RuntimeStdio(IReadOnlyDictionary<int, SafeFileHandle> Descriptors, string? ConsoleSocket)
+{
+    /// <summary>What it gets as descriptor 3; null: nothing.</summary>
+    public SafeFileHandle? Third { get; init; }
+}
 
 /// <summary>
 /// Drives runc, crun or another program with runc's command line. Each call gives null, or in words why it failed; one that is cancelled
@@ -194,11 +198,18 @@ internal sealed class OciRuntimeDriver
             all.AddRange(["--console-socket", socket]); // relative to the bundle: a socket's path may have 107 bytes only
         }
 
+        var files = stdio.Descriptors;
+        if (stdio.Third is { } third)
+        {
+            all.AddRange(["--preserve-fds", "1"]);
+            files = new Dictionary<int, SafeFileHandle>(files) { [3] = third };
+        }
+
         all.Add(id);
 
         // The process may die before its id is known here; the scope keeps its exit code for us.
         using var adoption = Reaper.Shared.ExpectAdoption();
-        if (await RunAsync(all, stdio.Descriptors, default, cancellation).ConfigureAwait(false) is { } problem)
+        if (await RunAsync(all, files, default, cancellation).ConfigureAwait(false) is { } problem)
         {
             return (null, problem);
         }

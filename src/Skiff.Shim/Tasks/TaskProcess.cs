@@ -1,6 +1,7 @@
 using Skiff.Linux.Processes;
 using Skiff.Shim.OciRuntime;
 using Skiff.Shim.Stdio;
+using Skiff.Shim.Wasm;
 
 namespace Skiff.Shim.Tasks;
 
@@ -25,6 +26,12 @@ internal sealed class TaskProcess(string containerId, string execId, StdioReques
 
     /// <summary>Null before there is a process, and for an exec that has not been started.</summary>
     public ProcessStreams? Streams { get; set; }
+
+    /// <summary>What the runner says of it; null for a native one, and before there is a process.</summary>
+    public GuestReports? Reports { get; set; }
+
+    /// <summary>What the OCI runtime hands to it.</summary>
+    public RuntimeStdio ForRuntime => Streams!.ForRuntime with { Third = Reports?.ForRunner };
 
     /// <summary>What an exec will run; null for init, whose bundle says it.</summary>
     public OciProcess? Spec { get; init; }
@@ -55,5 +62,24 @@ internal sealed class TaskProcess(string containerId, string execId, StdioReques
 
     public void Ended(ExitStatus status) => _exit.TrySetResult(status);
 
-    public ValueTask DisposeAsync() => Streams?.DisposeAsync() ?? ValueTask.CompletedTask;
+    /// <summary>It has what was opened for it.</summary>
+    /// <returns>Why it has no terminal although it should, or null.</returns>
+    public string? HandedOver()
+    {
+        Reports?.HandedOver();
+        return Streams!.HandedOver();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (Reports is not null)
+        {
+            await Reports.DisposeAsync().ConfigureAwait(false);
+        }
+
+        if (Streams is not null)
+        {
+            await Streams.DisposeAsync().ConfigureAwait(false);
+        }
+    }
 }

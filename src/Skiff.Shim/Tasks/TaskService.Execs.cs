@@ -55,7 +55,8 @@ internal sealed partial class TaskService
             return task.Init.State == TaskState.Paused ? "the container is paused" : "the container's init does not run";
         }
 
-        if (await _wasm.PrepareExecAsync(exec.Spec!, init.Pid, task.Program, either.Token).ConfigureAwait(false) is { } problem)
+        var (isGuest, problem) = await _wasm.PrepareExecAsync(exec.Spec!, init.Pid, task.Program, either.Token).ConfigureAwait(false);
+        if (problem is not null)
         {
             return problem;
         }
@@ -66,8 +67,9 @@ internal sealed partial class TaskService
             return stdioProblem;
         }
 
+        exec.Reports = isGuest ? OpenReports(task, exec) : null;
         (exec.Child, var execProblem) = await RunExecAsync(task, exec, either.Token).ConfigureAwait(false);
-        if ((execProblem ?? exec.Streams.HandedOver()) is not { } failure)
+        if ((execProblem ?? exec.HandedOver()) is not { } failure)
         {
             return null;
         }
@@ -80,7 +82,7 @@ internal sealed partial class TaskService
     {
         try
         {
-            return await task.Runtime.ExecAsync(task.Id, exec.ExecId, exec.Spec!, exec.Streams!.ForRuntime, cancellation).ConfigureAwait(false);
+            return await task.Runtime.ExecAsync(task.Id, exec.ExecId, exec.Spec!, exec.ForRuntime, cancellation).ConfigureAwait(false);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -104,13 +104,18 @@ internal sealed partial class TaskService
                 return await GiveUpAsync(stdioProblem!).ConfigureAwait(false);
             }
 
+            if (program.Kind != ProgramKind.Native && task.Checkpoint is null)
+            {
+                init.Reports = OpenReports(task, init);
+            }
+
             // 5. The container; one that comes from a checkpoint is built by Start, because it runs at once.
             settings.Save(request.Bundle);
             if (task.Checkpoint is null)
             {
                 built = true;
-                (init.Child, var createProblem) = await runtime.CreateAsync(task.Id, init.Streams.ForRuntime, cancellation).ConfigureAwait(false);
-                if ((createProblem ?? init.Streams.HandedOver()) is { } problem)
+                (init.Child, var createProblem) = await runtime.CreateAsync(task.Id, init.ForRuntime, cancellation).ConfigureAwait(false);
+                if ((createProblem ?? init.HandedOver()) is { } problem)
                 {
                     return await GiveUpAsync(program.Doubt is { } doubt ? $"{problem} ({doubt})" : problem).ConfigureAwait(false);
                 }
@@ -238,9 +243,8 @@ internal sealed partial class TaskService
 
     private static async Task<string?> RestoreAsync(ContainerTask task, string image, CancellationToken cancellation)
     {
-        var streams = task.Init.Streams!;
-        (task.Init.Child, var problem) = await task.Runtime.RestoreAsync(task.Id, image, streams.ForRuntime, cancellation).ConfigureAwait(false);
-        problem ??= streams.HandedOver();
+        (task.Init.Child, var problem) = await task.Runtime.RestoreAsync(task.Id, image, task.Init.ForRuntime, cancellation).ConfigureAwait(false);
+        problem ??= task.Init.HandedOver();
         if (problem is null)
         {
             task.Cgroup = ContainerCgroup.Of(task.Init.Child!.Pid);
@@ -458,6 +462,11 @@ internal sealed partial class TaskService
         {
             process.State = TaskState.Stopped;
             process.Streams?.ProcessEnded();
+            if (process.Reports is not null)
+            {
+                await process.Reports.CompleteAsync().ConfigureAwait(false);
+            }
+
             if (process.IsExec)
             {
                 task.Oom?.Check();
@@ -483,6 +492,16 @@ internal sealed partial class TaskService
             _ = process.Gate.Release();
         }
     }
+
+    /// <summary>Whatever the runner says of its guest becomes an event, before that of its exit.</summary>
+    private GuestReports OpenReports(ContainerTask task, TaskProcess process) => new(
+        report =>
+        {
+            report.ContainerId = task.Id;
+            report.ExecId = process.ExecId;
+            _events.Publish(GuestReports.Topic, "skiff.events.GuestReport", report);
+        },
+        _logger);
 
     private StdioOwner OwnerOf(ContainerTask task, TaskProcess process) => new(
         task.Bundle,

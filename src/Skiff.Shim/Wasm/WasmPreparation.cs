@@ -125,8 +125,8 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
     /// <param name="init">The container's init.</param>
     /// <param name="program">What init runs.</param>
     /// <param name="cancellation">Ends the reading of the module.</param>
-    /// <returns>Why the program cannot be run, or null.</returns>
-    public async Task<string?> PrepareExecAsync(OciProcess process, int init, PreparedProgram program, CancellationToken cancellation)
+    /// <returns>Whether it is Wasm; and why the program cannot be run, or null.</returns>
+    public async Task<(bool IsGuest, string? Problem)> PrepareExecAsync(OciProcess process, int init, PreparedProgram program, CancellationToken cancellation)
     {
         var name = process.Arguments[0];
 
@@ -141,7 +141,7 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
 
         if (problem is not null || kind is ProgramKind.Native or ProgramKind.Missing)
         {
-            return problem;
+            return (false, problem);
         }
 
         try
@@ -155,14 +155,14 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
         }
         catch (LinuxException e)
         {
-            return $"the program {name} is WebAssembly, and the runner cannot be brought into this native container ({e.Message}); "
-                + $"give the image an empty folder {MountPoint}, or run it as a container of its own";
+            return (true, $"the program {name} is WebAssembly, and the runner cannot be brought into this native container ({e.Message}); "
+                + $"give the image an empty folder {MountPoint}, or run it as a container of its own");
         }
 
         // The usual exec runs the container's own module; its artifact is in place. Another one is compiled where it runs.
         var artifact = program.Artifact is null ? default : await ArtifactAsync(path, program.Guest, Open, NoneAsync, cancellation).ConfigureAwait(false);
         Rewrite(process, path, artifact.Path is not null && artifact.Path == program.Artifact, program.Guest);
-        return null;
+        return (true, null);
 
         static Task<ArtifactResult> NoneAsync(SafeFileHandle module, SafeFileHandle made, string work, CancellationToken token) =>
             Task.FromResult(new ArtifactResult(null, Problem: "not the container's own module"));
@@ -201,7 +201,7 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
 
         string[] artifact = hasArtifact ? ["--artifact", ArtifactPlace] : [];
         string[] maxMemory = settings?.MaxMemory is { } bytes ? ["--max-memory", bytes.ToString(CultureInfo.InvariantCulture)] : [];
-        process.SetArguments([Runner, "run", "--module", path, .. artifact, .. maxMemory, "--", .. process.Arguments]);
+        process.SetArguments([Runner, "run", "--module", path, .. artifact, .. maxMemory, "--reports", $"{GuestReports.Descriptor}", "--", .. process.Arguments]);
     }
 
     /// <summary>What an artifact is for: the engine in the runner's folder, and this processor's features.</summary>
