@@ -302,7 +302,7 @@ public abstract class FeatureTests(Cluster cluster)
         Assert.All(said, text => Assert.Contains(text, (string)one["note"]!, StringComparison.Ordinal));
     }
 
-    private async Task RunAsync(string name, string spec, string annotations = "{}")
+    private protected async Task RunAsync(string name, string spec, string annotations = "{}")
     {
         await cluster.BeInstalledAsync();
         await ApplyAsync($$"""
@@ -321,7 +321,7 @@ public abstract class FeatureTests(Cluster cluster)
 
     private async Task<string> FieldAsync(string pod, string path) => (await cluster.TryKubectlAsync("get", "pod", pod, "-o", "jsonpath=" + path)).Output;
 
-    private Task BecomesAsync(string pod, string path, string value) => Cluster.UntilAsync(
+    private protected Task BecomesAsync(string pod, string path, string value) => Cluster.UntilAsync(
         $"{path} of {pod} is {value}", async () => await FieldAsync(pod, path) == value, () => cluster.TryKubectlAsync("describe", "pod", pod));
 
     private Task SaysAsync(string pod, string container, string text) => Cluster.UntilAsync(
@@ -332,3 +332,37 @@ public abstract class FeatureTests(Cluster cluster)
 
 [Collection("containerd 1.6")]
 public sealed class FeaturesOnContainerd16(ClusterOn16 cluster) : FeatureTests(cluster);
+
+[Collection("containerd 2.4")]
+public sealed class FeaturesOnContainerd24(ClusterOn24 cluster) : FeatureTests(cluster)
+{
+    private readonly ClusterOn24 _cluster = cluster;
+
+    [Fact]
+    public async Task a_read_only_volume_is_read_only_all_the_way_down()
+    {
+        var node = _cluster.Nodes[1];
+        _ = await node.RunAsync("bash", "-c", "mkdir -p /var/tmp/deep/below && mount -t tmpfs none /var/tmp/deep/below");
+        try
+        {
+            await RunAsync("deep", $$"""
+                nodeName: {{node.Name}}
+                restartPolicy: Never
+                containers:
+                - name: wasm
+                  image: skiff.test/guests:1
+                  command: [/show.wasm, "write:/usual/below/file=x", "write:/deep/below/no=x"]
+                  volumeMounts:
+                  - {name: host, mountPath: /usual, readOnly: true}
+                  - {name: host, mountPath: /deep, readOnly: true, recursiveReadOnly: Enabled}
+                volumes: [{name: host, hostPath: {path: /var/tmp/deep}}]
+                """);
+            await BecomesAsync("deep", "{.status.containerStatuses[0].state.terminated.exitCode}", "1");
+            Assert.Equal("wrote /usual/below/file\n/deep/below/no: I/O error\n", await _cluster.KubectlAsync("logs", "deep"));
+        }
+        finally
+        {
+            _ = await node.RunAsync("bash", "-c", "umount /var/tmp/deep/below; rm -r /var/tmp/deep");
+        }
+    }
+}
