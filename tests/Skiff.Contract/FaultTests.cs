@@ -8,7 +8,8 @@ namespace Skiff.Contract;
 public sealed class FaultTests(Containerds containerds)
 {
     [Theory]
-    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    [InlineData("1.6")] // the oldest and the newest: what is waited for is our own limit
+    [InlineData("2.4")]
     public async Task an_oci_runtime_that_hangs_costs_only_the_time_it_is_given(string version)
     {
         var containerd = await containerds.GetAsync(version);

@@ -345,8 +345,8 @@ public sealed class FeaturesOnContainerd24(ClusterOn24 cluster) : FeatureTests(c
         _ = await node.RunAsync("bash", "-c", "mkdir -p /var/tmp/deep/below && mount -t tmpfs none /var/tmp/deep/below");
         try
         {
-            await RunAsync("deep", $$"""
-                nodeName: {{node.Name}}
+            await RunAsync("deep", $$$"""
+                nodeName: {{{node.Name}}}
                 restartPolicy: Never
                 containers:
                 - name: wasm

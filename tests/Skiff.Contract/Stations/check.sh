@@ -1,11 +1,11 @@
 #!/bin/bash
-# Runs in a machine with systemd and containerd.service, the tree in /opt/skiff and the guests' image in /skiff-guests.tar:
+# check.sh [TREE [KILLS]]   runs in a machine with systemd and containerd.service, our tree in TREE (/opt/skiff), the guests' image in /skiff-guests.tar:
 # the same hello under both cgroup drivers, and nothing left. Prints "station ok" at the end.
 set -euo pipefail
 for _ in $(seq 100); do ctr version >/dev/null 2>&1 && break; sleep 0.2; done
 ctr images import /skiff-guests.tar >/dev/null
 printf 'SystemdCgroup = true\n' > /tmp/systemd.toml
-image=skiff.test/guests:1 shim=/opt/skiff/bin/containerd-shim-skiff-v1
+image=skiff.test/guests:1 shim=${1:-/opt/skiff}/bin/containerd-shim-skiff-v1 kills=${2:-12}
 
 for kind in wasm component.wasm native; do
   timeout 120 ctr run --rm --runtime $shim $image plain-$kind /hello.$kind a
@@ -30,11 +30,11 @@ ctr container rm family
 
 # A kill for want of memory is one event, before the exit, although systemd removes a scope as soon as it is empty.
 ctr events > /tmp/events & events=$!
-for i in $(seq 12); do
+for i in $(seq "$kills"); do
   timeout 120 ctr run --rm --null-io --memory-limit 33554432 --runtime $shim --runtime-config-path /tmp/systemd.toml --cgroup "system.slice:skiff:oom-$i" $image "oom-$i" /grow.native || [ $? = 137 ]
 done
 topics() { grep "\"container_id\":\"$1\"" /tmp/events | grep -o '/tasks/[a-z]*' | tr '\n' ' '; }
-for i in $(seq 12); do
+for i in $(seq "$kills"); do
   for _ in $(seq 100); do topics "oom-$i" | grep -q delete && break; sleep 0.1; done
   [ "$i" = 1 ] || [ "$(topics "oom-$i")" = "/tasks/create /tasks/start /tasks/oom /tasks/exit /tasks/delete " ] || { echo "events of oom-$i: $(topics "oom-$i")"; exit 1; }
 done
