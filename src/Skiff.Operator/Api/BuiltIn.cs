@@ -90,11 +90,20 @@ internal sealed record PodSpec
     public IReadOnlyList<PodContainer>? InitContainers { get; init; }
 
     public IReadOnlyList<PodContainer>? EphemeralContainers { get; init; }
+
+    public PodResources? Resources { get; init; }
 }
 
 internal sealed record PodContainer
 {
     public string? Name { get; init; }
+
+    public PodResources? Resources { get; init; }
+}
+
+internal sealed record PodResources
+{
+    public IReadOnlyDictionary<string, string>? Limits { get; init; }
 }
 
 internal sealed record PodStatus

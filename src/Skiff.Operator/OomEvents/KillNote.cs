@@ -91,6 +91,7 @@ internal static class KillNote
         var name = kill.Place.Container is { } container ? $"container {container}" : "the container";
         return kill.Level switch
         {
+            KillLevel.Pod when kill.Place.HasThePodsLimit => "Raise spec.resources.limits.memory of the pod, or let its containers use less.",
             KillLevel.Pod when !IsFull(kill) => "The pod's limit is the sum of its containers' (or spec.resources): raise resources.limits.memory where it is needed, or let the containers use less.",
             KillLevel.Node when kill.Container.Limit is null => $"Set resources.limits.memory of {name}, and requests that are true, so that the scheduler does not put more on the node than fits.",
             KillLevel.Node => "Raise the memory requests of the node's pods to what they use, so that the scheduler does not put more on the node than fits.",

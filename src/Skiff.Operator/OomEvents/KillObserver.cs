@@ -245,6 +245,15 @@ internal sealed partial class KillObserver
             return;
         }
 
+        var level = victims is [var last, ..] ? last.Level : seen.Level;
+        var (container, pod) = (seen.Container, seen.Pod);
+        if (place.HasThePodsLimit)
+        {
+            // Its own cgroup has the pod's limit, and the pod's has that and the overhead of the runtime class.
+            (level, pod) = level == KillLevel.Container ? (KillLevel.Pod, pod with { Limit = container.Limit }) : (level, pod);
+            container = container with { Limit = null };
+        }
+
         Take(
             new OomKill
             {
@@ -253,10 +262,10 @@ internal sealed partial class KillObserver
                 Place = place,
                 Count = count,
                 Processes = seen.Processes,
-                Level = victims is [var last, ..] ? last.Level : seen.Level,
+                Level = level,
                 Died = died,
-                Container = seen.Container,
-                Pod = seen.Pod,
+                Container = container,
+                Pod = pod,
                 Victim = victims.Count > 0 ? victims[0] : null,
                 At = seen.At,
             },

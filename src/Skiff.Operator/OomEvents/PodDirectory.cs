@@ -9,7 +9,8 @@ namespace Skiff.Operator.OomEvents;
 /// <param name="Regarding">The pod, and the container in it when it is known.</param>
 /// <param name="Container">The container's name; null when it is not known.</param>
 /// <param name="Workload">What manages the pod, when something does.</param>
-internal sealed record KillPlace(ObjectReference Regarding, string? Container, ObjectReference? Workload);
+/// <param name="HasThePodsLimit">Whether the container has no memory limit but the pod's: the kubelet gives that to its cgroup, too.</param>
+internal sealed record KillPlace(ObjectReference Regarding, string? Container, ObjectReference? Workload, bool HasThePodsLimit = false);
 
 /// <summary>Tells whose a cgroup is, by the API server's list of this node's pods and, where there is access to it, by containerd's labels.</summary>
 /// <remarks>
@@ -116,8 +117,13 @@ internal sealed class PodDirectory
             Namespace = pod.Metadata.Namespace,
             Name = owner.Name,
             Uid = owner.Uid,
-        });
+        }, HasThePodsLimit(pod, container));
     }
+
+    private static bool HasThePodsLimit(Pod pod, string? container) =>
+        IsLimited(pod.Spec?.Resources) && Containers(pod).FirstOrDefault(c => c.Name == container) is { } one && !IsLimited(one.Resources);
+
+    private static bool IsLimited(PodResources? resources) => resources?.Limits?.ContainsKey("memory") == true;
 
     private Pod? Find(string uid)
     {

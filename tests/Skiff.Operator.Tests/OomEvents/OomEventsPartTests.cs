@@ -87,6 +87,18 @@ public sealed class OomEventsPartTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task a_container_without_a_limit_in_a_pod_that_has_one_hit_the_pods()
+    {
+        var uid = AddPod(Container, """, "resources": {"limits": {"memory": "16Mi"}}""");
+        var agent = await StartAsync();
+        await _cgroups.KillAsync(PodCgroups.AddContainer(_cgroups.AddPod(uid, Limit * 4), Container, Limit)); // which the kubelet gave it
+        var note = (string)(await EventAsync())["note"]!;
+        Assert.StartsWith("the pod used all of its memory limit of 16Mi; container app had used 16Mi at most and has no limit of its own", note, StringComparison.Ordinal);
+        Assert.EndsWith("Raise spec.resources.limits.memory of the pod, or let its containers use less.", note, StringComparison.Ordinal);
+        Assert.Equal([("namespace=\"ns\",pod=\"p\",container=\"app\",level=\"pod\"", 1d)], agent.Part.Metrics.Read());
+    }
+
+    [Fact]
     public async Task a_pod_that_is_killed_again_and_again_has_one_event_that_counts()
     {
         var uid = AddPod(Container);
@@ -204,9 +216,9 @@ public sealed class OomEventsPartTests : IAsyncLifetime
     }
 
     /// <returns>The uid that the server gives it.</returns>
-    private string AddPod(string? container) => (string)_server.Put(Pods, $$$"""
+    private string AddPod(string? container, string spec = "") => (string)_server.Put(Pods, $$$"""
         {"metadata":{"name":"p","namespace":"ns","ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web","uid":"w","controller":true}]},
-         "spec":{"nodeName":"node-1","containers":[{"name":"app"}]},
+         "spec":{"nodeName":"node-1","containers":[{"name":"app"}]{{{spec}}}},
          "status":{"phase":"Running","containerStatuses":[{{{(container is null ? "" : $$"""{"name":"app","containerID":"containerd://{{container}}","state":{"running":{} } }""")}}}]} }
         """)["metadata"]!["uid"]!;
 
