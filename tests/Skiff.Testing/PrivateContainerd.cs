@@ -327,6 +327,18 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
         return left;
     }
 
+    /// <summary>
+    /// Removes the network namespaces of pods that containerd forgot: RunPodSandbox makes one before it writes down whose it is, so one that is
+    /// killed in between leaves it for ever, with any runtime (containerd 1.6, pkg/cri/server/sandbox_run.go). Only when no pod is left.
+    /// </summary>
+    public async Task RemoveForgottenNetworksAsync()
+    {
+        foreach (var forgotten in SharedFiles().Except(_before).Where(f => f.StartsWith("/run/netns/", StringComparison.Ordinal)))
+        {
+            await IpAsync("netns", "del", Path.GetFileName(forgotten));
+        }
+    }
+
     private static HashSet<string> SharedFiles()
     {
         HashSet<string> files = [];

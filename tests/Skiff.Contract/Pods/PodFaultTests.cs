@@ -67,6 +67,7 @@ public sealed class PodFaultTests(Containerds containerds)
                 _ = (await containerd.CrictlAsync("rmp", pod)).Demand();
             }
 
+            await containerd.RemoveForgottenNetworksAsync();
             Assert.True(
                 await Until.HoldsAsync(() => Task.FromResult(containerd.Leftovers().Count == 0), RunningContainer.Patience),
                 $"point {point}: {string.Join('\n', containerd.Leftovers())}");
