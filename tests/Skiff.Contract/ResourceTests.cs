@@ -21,15 +21,7 @@ public sealed class ResourceTests(Containerds containerds)
     {
         var containerd = await containerds.GetAsync(version);
         await using var container = await RunningContainer.StartAsync(containerd, [], "/spin" + kind);
-
-        // On cgroup v1 runc gives up ("unable to freeze") when a busy machine lets the processes run on for too long, and leaves them running.
-        var pause = await containerd.CtrAsync("task", "pause", container.Id);
-        for (var tries = 0; tries < 5 && pause.Error.Contains("unable to freeze", StringComparison.Ordinal); tries++)
-        {
-            pause = await containerd.CtrAsync("task", "pause", container.Id);
-        }
-
-        _ = pause.Demand();
+        await PauseAsync(containerd, container);
         var (pid, status) = await container.StateAsync();
         Assert.Equal("PAUSED", status);
         var used = ProcessorTime(pid);
@@ -47,7 +39,7 @@ public sealed class ResourceTests(Containerds containerds)
     {
         var containerd = await containerds.GetAsync(version);
         await using var container = await RunningContainer.StartAsync(containerd, [], "/sleep.wasm");
-        _ = (await containerd.CtrAsync("task", "pause", container.Id)).Demand();
+        await PauseAsync(containerd, container);
         _ = (await containerd.CtrAsync("task", "kill", "--signal", "SIGKILL", container.Id)).Demand();
         Assert.True(await container.BecomesAsync("STOPPED"));
     }
@@ -95,6 +87,20 @@ public sealed class ResourceTests(Containerds containerds)
         await using var container = await RunningContainer.StartAsync(containerd, [], "/sleep.native");
         var own = ThisProcess.OomScoreAdjustmentOf(containerd.Pid);
         Assert.Equal(Math.Min(own!.Value + 1, 1000), ThisProcess.OomScoreAdjustmentOf(Assert.Single(containerd.Shims())));
+    }
+
+    /// <remarks>
+    /// On cgroup v1 runc gives up ("unable to freeze") when a busy machine lets the processes run on for too long, and leaves them running.
+    /// </remarks>
+    private static async Task PauseAsync(PrivateContainerd containerd, RunningContainer container)
+    {
+        var pause = await containerd.CtrAsync("task", "pause", container.Id);
+        for (var tries = 0; tries < 5 && pause.Error.Contains("unable to freeze", StringComparison.Ordinal); tries++)
+        {
+            pause = await containerd.CtrAsync("task", "pause", container.Id);
+        }
+
+        _ = pause.Demand();
     }
 
     private static Task<TtrpcResult<Empty>> UpdateAsync(TtrpcClient shim, string id, string type, string json) => shim.CallAsync(

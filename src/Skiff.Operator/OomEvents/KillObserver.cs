@@ -249,8 +249,13 @@ internal sealed partial class KillObserver
         var (container, pod) = (seen.Container, seen.Pod);
         if (place.HasThePodsLimit)
         {
-            // Its own cgroup has the pod's limit, and the pod's has that and the overhead of the runtime class.
-            (level, pod) = level == KillLevel.Container ? (KillLevel.Pod, pod with { Limit = container.Limit }) : (level, pod);
+            if (level == KillLevel.Container)
+            {
+                // Its own cgroup has the pod's limit; the pod's has that and the overhead of the runtime class.
+                level = KillLevel.Pod;
+                pod = pod with { Limit = container.Limit };
+            }
+
             container = container with { Limit = null };
         }
 
