@@ -65,10 +65,16 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
     /// <param name="version">Which one.</param>
     /// <param name="binaries">Where it is.</param>
     /// <param name="cri">With its CRI plugin, in a network namespace of its own with a bridge for pods.</param>
-    public static async Task<PrivateContainerd> StartAsync(ContainerdVersion version, string binaries, bool cri = false)
+    /// <param name="inMemory">With a file system of its own, a tmpfs: the one below /tmp may be unable to map owners for a user namespace.</param>
+    public static async Task<PrivateContainerd> StartAsync(ContainerdVersion version, string binaries, bool cri = false, bool inMemory = false)
     {
         var folder = "/tmp/skf-" + Guid.NewGuid().ToString("n")[..8];
         _ = Directory.CreateDirectory(folder);
+        if (inMemory)
+        {
+            Mounter.Mount("tmpfs", "tmpfs", folder, ["mode=0755"]);
+        }
+
         var containerd = new PrivateContainerd(version, binaries, folder, cri);
         await File.WriteAllTextAsync(Path.Combine(folder, "config.toml"), containerd.Config());
         if (cri)

@@ -8,17 +8,29 @@ internal static class RuntimeOptions
     /// <summary>The option that names a file in place of all others.</summary>
     public const string ConfigPath = "ConfigPath";
 
+    private const string CgroupDriver = "SystemdCgroup";
+
     /// <summary>The first containerd that hands a whole options table to any shim.</summary>
     private static readonly Version _inTable = new(1, 7);
+
+    /// <summary>The first containerd that adds options of its own to those in a table.</summary>
+    private static readonly Version _addsToTable = new(2, 0);
 
     /// <summary>The options table, and the file that it names if this containerd takes options only so.</summary>
     /// <remarks>
     /// 1.6 reads of the table only what runc's shim knows, and hands another shim nothing but ConfigPath. Where our shim gets no options at
     /// all it takes the cgroup driver from the path that containerd asks for; but BinaryName and Root cannot be guessed.
+    /// To a container with a user namespace 2.0 and later add who owns its streams, as an option of runc's shim; a table of another shim is not
+    /// of that type, and then the container does not start (client/task.go, getRuncOptions). So there is none for the cgroup driver alone.
     /// </remarks>
     public static (TomlTable Table, ConfigFile? File) For(ConfigFiles files, RuntimeTable runtime, Version containerd, EffectiveConfig effective)
     {
         var options = Merge(runtime, effective);
+        if (containerd >= _addsToTable && runtime.Options.Count == 0 && options.Entries.All(o => o.Key == CgroupDriver))
+        {
+            return (new TomlTable(), null);
+        }
+
         if (containerd >= _inTable || options[ConfigPath] is not null || !options.Entries.Any())
         {
             return (options, null);
@@ -68,7 +80,7 @@ internal static class RuntimeOptions
             // SystemdCgroup says something when it is false, too; of the others, what is not set is better not said.
             foreach (var (key, value) in effective.DefaultOptions())
             {
-                if (options[key] is null && key != ConfigPath && (!value.IsZero || key == "SystemdCgroup"))
+                if (options[key] is null && key != ConfigPath && (!value.IsZero || key == CgroupDriver))
                 {
                     options.Set(key, value.Value);
                 }

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Text;
+using Skiff.Linux.Processes;
 
 namespace Skiff.Linux.Mounts;
 
@@ -58,15 +59,29 @@ public static class Mounter
     /// <param name="type">The file system's type; "bind" or empty with a bind option is a bind mount.</param>
     /// <param name="source">What.</param>
     /// <param name="target">Where; it has to exist.</param>
-    /// <param name="options">Words as in fstab(5); those that are not flags go to the file system.</param>
+    /// <param name="options">
+    /// Words as in fstab(5), and <c>uidmap</c> with <c>gidmap</c> for other owners of the files; those that are not flags go to the file system.
+    /// </param>
     /// <exception cref="LinuxException">The kernel refused.</exception>
-    /// <exception cref="NotSupportedException">An option needs more than mount(2): <c>loop</c>.</exception>
+    /// <exception cref="NotSupportedException">An option needs more than mount(2), <c>loop</c>, or makes no sense.</exception>
     public static void Mount(string type, string source, string target, IEnumerable<string> options)
     {
         ArgumentNullException.ThrowIfNull(options);
         nuint flags = 0;
         List<string> data = [];
-        foreach (var option in options)
+        List<string> words = [.. options];
+        if ((Take(words, "uidmap="), Take(words, "gidmap=")) is not (null, null) and var maps)
+        {
+            if (maps is not ({ } userMap, { } groupMap))
+            {
+                throw new NotSupportedException($"mount {source} on {target}: of the options uidmap and gidmap only one is there");
+            }
+
+            MappedMount.Mount(type, source, target, words, userMap, groupMap);
+            return;
+        }
+
+        foreach (var option in words)
         {
             if (option == "loop")
             {
@@ -86,9 +101,9 @@ public static class Mounter
         var propagation = flags & PropagationMask;
         flags &= ~PropagationMask;
         var text = string.Join(',', data);
-        if (Encoding.UTF8.GetByteCount(text) >= OptionPage && Shorten(data) is { } shortened)
+        if (Encoding.UTF8.GetByteCount(text) >= OptionPage && OverlayLayers.Find(data) is { } layers)
         {
-            MountFrom(shortened.Directory, source, target, type, flags, string.Join(',', shortened.Options));
+            MountFrom(layers.Folder, source, target, type, flags, string.Join(',', layers.Under("")));
         }
         else
         {
@@ -124,6 +139,31 @@ public static class Mounter
         }
     }
 
+    /// <summary>Gives the calling thread, which has to be a <see cref="LoneThread"/>, a copy of the mounts that nobody else sees.</summary>
+    /// <exception cref="LinuxException">The kernel refused.</exception>
+    internal static void EnterPrivateNamespace()
+    {
+        if (Libc.unshare(Libc.NamespaceMount) < 0)
+        {
+            throw LinuxException.Last("make a mount namespace");
+        }
+
+        MountHere("", "/", "", _words["rprivate"].Flag, "");
+    }
+
+    private static string? Take(List<string> words, string prefix)
+    {
+        var at = words.FindLastIndex(w => w.StartsWith(prefix, StringComparison.Ordinal));
+        if (at < 0)
+        {
+            return null;
+        }
+
+        var value = words[at][prefix.Length..];
+        _ = words.RemoveAll(w => w.StartsWith(prefix, StringComparison.Ordinal));
+        return value;
+    }
+
     private static void MountHere(string source, string target, string type, nuint flags, string data)
     {
         if (Libc.mount(source, target, type, flags, data) < 0)
@@ -133,59 +173,17 @@ public static class Mounter
     }
 
     /// <summary>
-    /// Rewrites an overlay's lowerdir list relative to the folder that its entries share. The call is then made from there, on a thread
-    /// with a working directory of its own: the process's must not change, and forking is out of the question.
+    /// Mounts from a folder that the options' paths are relative to, on a thread with a working directory of its own: the process's must not
+    /// change, and forking is out of the question.
     /// </summary>
-    private static (string Directory, List<string> Options)? Shorten(List<string> options)
+    private static void MountFrom(string directory, string source, string target, string type, nuint flags, string data) => _ = LoneThread.Run(() =>
     {
-        const string prefix = "lowerdir=";
-        var at = options.FindIndex(o => o.StartsWith(prefix, StringComparison.Ordinal));
-        if (at < 0)
+        if (Libc.chdir(directory) < 0)
         {
-            return null;
+            throw LinuxException.Last($"enter {directory}");
         }
 
-        var lower = options[at][prefix.Length..].Split(':');
-        var common = Path.GetDirectoryName(lower[0]);
-        while (common is { Length: > 1 } && !lower.All(l => l.StartsWith(common + "/", StringComparison.Ordinal)))
-        {
-            common = Path.GetDirectoryName(common);
-        }
-
-        if (common is not { Length: > 1 })
-        {
-            return null;
-        }
-
-        List<string> shortened = [.. options];
-        shortened[at] = prefix + string.Join(':', lower.Select(l => l[(common.Length + 1)..]));
-        return (common, shortened);
-    }
-
-    private static void MountFrom(string directory, string source, string target, string type, nuint flags, string data)
-    {
-        Exception? failure = null;
-        var thread = new Thread(() =>
-        {
-            try
-            {
-                if (Libc.unshare(Libc.UnshareFileSystem) < 0 || Libc.chdir(directory) < 0)
-                {
-                    throw LinuxException.Last($"enter {directory}");
-                }
-
-                MountHere(source, target, type, flags, data);
-            }
-            catch (LinuxException e)
-            {
-                failure = e;
-            }
-        });
-        thread.Start();
-        thread.Join();
-        if (failure is not null)
-        {
-            throw failure;
-        }
-    }
+        MountHere(source, target, type, flags, data);
+        return true;
+    });
 }

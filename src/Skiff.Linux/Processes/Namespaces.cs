@@ -1,4 +1,3 @@
-using System.Runtime.ExceptionServices;
 using Microsoft.Win32.SafeHandles;
 using Skiff.Linux.Files;
 
@@ -17,31 +16,10 @@ internal static class Namespaces
     {
         using var mount = Open(pid, "mnt");
         using var process = Open(pid, "pid");
-        var result = 0;
-        ExceptionDispatchInfo? failure = null;
-        var thread = new Thread(() =>
-        {
-            try
-            {
-                // A thread that shares its root and working directory with others may not change its mount namespace.
-                if (Libc.unshare(Libc.UnshareFileSystem) < 0
-                    || Libc.setns((int)process.DangerousGetHandle(), Libc.NamespacePid) < 0
-                    || Libc.setns((int)mount.DangerousGetHandle(), Libc.NamespaceMount) < 0)
-                {
-                    throw LinuxException.Last($"enter the namespaces of process {pid}");
-                }
-
-                result = action();
-            }
-            catch (Exception e)
-            {
-                failure = ExceptionDispatchInfo.Capture(e);
-            }
-        });
-        thread.Start();
-        thread.Join();
-        failure?.Throw();
-        return result;
+        return LoneThread.Run(() =>
+            Libc.setns((int)process.DangerousGetHandle(), Libc.NamespacePid) < 0 || Libc.setns((int)mount.DangerousGetHandle(), Libc.NamespaceMount) < 0
+                ? throw LinuxException.Last($"enter the namespaces of process {pid}")
+                : action());
     }
 
     private static SafeFileHandle Open(int pid, string name) =>

@@ -76,6 +76,12 @@ public sealed class RealContainerdTests
         var before = await containerd.DumpAsync(folder);
         var wanted = before.DefaultOptions().Where(o => !o.Value.IsZero || o.Key == "SystemdCgroup").ToDictionary();
 
+        // For the cgroup driver alone there is no table under 2.x, which could not add to it.
+        if (containerd.Release.Major >= 2 && wanted.Keys.All(k => k == "SystemdCgroup"))
+        {
+            wanted.Clear();
+        }
+
         // 1. It has the runtime with its annotations and the default runtime's options, and everything else as it was.
         folder.Apply(RuntimeRegistration.Add(Files(folder, containerd), Case.Table, containerd.Release, before), "");
         var after = await containerd.DumpAsync(folder);
