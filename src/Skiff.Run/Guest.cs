@@ -137,17 +137,8 @@ internal static class Guest
             return status;
         }
 
-        var reason = Reason(e.Message);
-        Reports.Trapped(e is TrapException { Type: not TrapCode.Undefined } trap ? (int)trap.Type : null, reason);
+        var reason = TrapReason.Of(e.Message);
+        Reports.Trapped((int?)TrapReason.CodeOf(e, reason), reason);
         return Libc.Report($"{reason}\n{e.Message.TrimEnd()}", Trapped); // the message holds the backtrace
-    }
-
-    /// <summary>The engine names the cause in the last line, below a backtrace that may be long; a reader wants it first.</summary>
-    private static string Reason(string message)
-    {
-        var last = message.TrimEnd();
-        last = last[(last.LastIndexOf('\n') + 1)..].Trim();
-        var colon = last.IndexOf(": ", StringComparison.Ordinal);
-        return colon > 0 && int.TryParse(last[..colon], out _) ? last[(colon + 2)..] : last;
     }
 }

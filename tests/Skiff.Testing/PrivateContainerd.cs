@@ -1,4 +1,6 @@
+using System.Net.Sockets;
 using System.Text.RegularExpressions;
+using Grpc.Net.Client;
 using Microsoft.Win32.SafeHandles;
 using Skiff.Linux.Files;
 using Skiff.Linux.Mounts;
@@ -136,6 +138,7 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
             {image}
             [plugins.'{table}']
               restrict_oom_score_adj = true
+              disable_hugetlb_controller = false
               {(Version.IsVersion2 ? "" : $"sandbox_image = \"{PauseImage}\"")}
             [plugins.'{table}'.cni]
               {(Version.IsVersion2 ? "bin_dirs = [\"/usr/lib/cni\"]" : "bin_dir = \"/usr/lib/cni\"")}
@@ -197,6 +200,21 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
         var result = await Command.RunAsync(Crictl(words), TimeSpan.FromMinutes(2), input);
         return new CtrResult(result.Exit.ShellCode, result.OutputText, WithoutWarnings(result.Error), result.TimedOut, string.Join(' ', words));
     }
+
+    /// <summary>gRPC over its socket, for what neither tool can say.</summary>
+    public GrpcChannel OpenChannel() => GrpcChannel.ForAddress("http://localhost", new GrpcChannelOptions
+    {
+        HttpHandler = new SocketsHttpHandler
+        {
+            ConnectCallback = async (_, cancellation) =>
+            {
+                var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                await socket.ConnectAsync(new UnixDomainSocketEndPoint(Socket), cancellation);
+                return new NetworkStream(socket, ownsSocket: true);
+            },
+        },
+        DisposeHttpClient = true,
+    });
 
     /// <summary>What a pod's port says to who connects, through crictl port-forward.</summary>
     public async Task<string> ForwardedAsync(string pod, int port)

@@ -38,8 +38,7 @@ public sealed class GuestReportTests(Containerds containerds)
             Assert.True(memory.Used <= Allowed && memory.Used + memory.Asked > Allowed, $"{memory}");
             Assert.Equal([typeof(GuestMemoryRefused), typeof(ContainerExit)], Of(refused).Select(e => e.GetType()));
 
-            // The engine's library has no codes for the traps of components.
-            Assert.Equal([new GuestTrapped(trapped, IsExec: false, null, "wasm trap: integer divide by zero"), new ContainerExit(trapped, 134)], Of(trapped));
+            Assert.Equal([new GuestTrapped(trapped, IsExec: false, 7, "wasm trap: integer divide by zero"), new ContainerExit(trapped, 134)], Of(trapped));
             Assert.Equal([new GuestTrapped(living, IsExec: true, 9, "wasm trap: wasm `unreachable` instruction executed")], Of(living));
         }
 

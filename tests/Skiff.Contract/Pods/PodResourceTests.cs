@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Skiff.Contract.Pods.Api;
 using Skiff.Linux.Cgroups;
 using Skiff.Testing;
 
@@ -28,6 +29,31 @@ public sealed class PodResourceTests(Containerds containerds)
                 "update", "--memory", "134217728", "--cpu-quota", "20000", "--cpu-period", "100000", "--cpuset-cpus", "0", id)).Demand();
             Assert.Equal((134217728UL, "20000 100000"), Limits(cgroup));
             Assert.Equal("0\n", await File.ReadAllTextAsync(cgroup.Folder("cpuset") + "/cpuset.cpus"));
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Versions))]
+    public async Task huge_pages_and_unified_settings_reach_the_cgroup_and_change(string version)
+    {
+        Assert.SkipWhen(Directory.Exists("/sys/fs/cgroup/memory"), "this machine has cgroup v1: unified settings are for v2");
+        var containerd = await containerds.GetForPodsAsync(version);
+        await using var pod = await Pod.RunAsync(containerd);
+        using var channel = containerd.OpenChannel();
+        var runtime = new RuntimeService.RuntimeServiceClient(channel);
+        foreach (var kind in _kinds)
+        {
+            var id = await pod.StartAsync(
+                Resources("""{"hugepage_limits": [{"page_size": "2MB", "limit": 4194304}], "unified": {"memory.high": "67108864", "memory.low": "4194304"}}"""),
+                "/sleep" + kind);
+            var folder = ContainerCgroup.Of(await pod.PidAsync(id))!.Folder("memory");
+            Assert.Equal<(ulong?, ulong?, ulong?)>((4194304, 67108864, 4194304), (Value("hugetlb.2MB.max"), Value("memory.high"), Value("memory.low")));
+
+            _ = await runtime.UpdateContainerResourcesAsync(
+                new UpdateContainerResourcesRequest { ContainerId = id, Linux = new LinuxContainerResources { Unified = { ["memory.high"] = "33554432" } } });
+            Assert.Equal<(ulong?, ulong?)>((33554432, 4194304), (Value("memory.high"), Value("memory.low")));
+
+            ulong? Value(string file) => CgroupFile.Number(folder, file);
         }
     }
 
