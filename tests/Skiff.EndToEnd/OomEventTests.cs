@@ -10,10 +10,11 @@ namespace Skiff.EndToEnd;
 /// otherwise.
 /// </summary>
 [Collection("both cgroups")]
+[TestMethodOrderer(typeof(InOrderOfDeclaration))]
 public sealed class OomEventTests(ClusterOnBoth cluster, ITestOutputHelper output)
 {
-    private const int Storm = 5;
-    private const int KillsEach = 8;
+    private const int Storm = 20;
+    private const int KillsEach = 10;
 
     [Fact]
     public async Task without_us_a_kill_has_no_event()
@@ -34,26 +35,6 @@ public sealed class OomEventTests(ClusterOnBoth cluster, ITestOutputHelper outpu
         var native = Assert.Single(await EventsAsync("native-2"));
         Assert.Contains(" grow.native (pid ", (string)native["note"]!, StringComparison.Ordinal);
         Assert.Contains("""skiff_oom_kills_total{namespace="default",pod="wasm-1",container="app",level="container"} 1""", await MetricsAsync(cluster.Nodes[0]), StringComparison.Ordinal);
-    }
-
-    [Fact]
-    public async Task alone_it_does_the_same_without_any_right_on_the_node()
-    {
-        await cluster.BeInstalledWithAsync("mode=OomEventsOnly");
-        var pod = await cluster.GetAsync("pods", "-n", "skiff-system", "-l", "app.kubernetes.io/component=agent");
-        Assert.All(pod["items"]!.AsArray(), p =>
-        {
-            var spec = p!["spec"]!;
-            Assert.Null(spec["hostPID"]);
-            Assert.Null(spec["hostNetwork"]);
-            var security = spec["containers"]![0]!["securityContext"]!;
-            Assert.Null(security["privileged"]);
-            Assert.True((bool)security["runAsNonRoot"]!);
-            Assert.Equal("""["ALL"]""", security["capabilities"]!["drop"]!.ToJsonString());
-            Assert.All(spec["volumes"]!.AsArray().Where(v => v!["hostPath"] is not null), v => Assert.Equal("/sys/fs/cgroup", (string)v!["hostPath"]!["path"]!));
-            Assert.All(spec["containers"]![0]!["volumeMounts"]!.AsArray().Where(m => (string)m!["name"]! == "cgroups"), m => Assert.True((bool)m!["readOnly"]!));
-        });
-        await EachHasOneEventAsync(wasm: false);
     }
 
     [Fact]
@@ -115,6 +96,26 @@ public sealed class OomEventTests(ClusterOnBoth cluster, ITestOutputHelper outpu
 
         output.WriteLine($"{Storm * KillsEach} kills: {await RequestsAsync() - before} writes of Events after the first; agent {await MemoryAsync(node)}");
         await cluster.BothNodesAreReadyAsync();
+    }
+
+    [Fact]
+    public async Task alone_it_does_the_same_without_any_right_on_the_node()
+    {
+        await cluster.BeInstalledWithAsync("mode=OomEventsOnly");
+        var pod = await cluster.GetAsync("pods", "-n", "skiff-system", "-l", "app.kubernetes.io/component=agent");
+        Assert.All(pod["items"]!.AsArray(), p =>
+        {
+            var spec = p!["spec"]!;
+            Assert.Null(spec["hostPID"]);
+            Assert.Null(spec["hostNetwork"]);
+            var security = spec["containers"]![0]!["securityContext"]!;
+            Assert.Null(security["privileged"]);
+            Assert.True((bool)security["runAsNonRoot"]!);
+            Assert.Equal("""["ALL"]""", security["capabilities"]!["drop"]!.ToJsonString());
+            Assert.All(spec["volumes"]!.AsArray().Where(v => v!["hostPath"] is not null), v => Assert.Equal("/sys/fs/cgroup", (string)v!["hostPath"]!["path"]!));
+            Assert.All(spec["containers"]![0]!["volumeMounts"]!.AsArray().Where(m => (string)m!["name"]! == "cgroups"), m => Assert.True((bool)m!["readOnly"]!));
+        });
+        await EachHasOneEventAsync(wasm: false);
     }
 
     /// <summary>One pod of each kind on each node, at once.</summary>
