@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using Skiff.Testing;
 
 namespace Skiff.EndToEnd;
 
@@ -325,7 +324,7 @@ public abstract class FeatureTests(Cluster cluster)
     private protected Task BecomesAsync(string pod, string path, string value) => Cluster.UntilAsync(
         $"{path} of {pod} is {value}", async () => await FieldAsync(pod, path) == value, () => cluster.TryKubectlAsync("describe", "pod", pod));
 
-    private protected Task SaysAsync(string pod, string container, string text) => Cluster.UntilAsync(
+    private Task SaysAsync(string pod, string container, string text) => Cluster.UntilAsync(
         $"{container} of {pod} says {text}",
         async () => (await cluster.TryKubectlAsync("logs", pod, "-c", container)).Output == text,
         () => cluster.TryKubectlAsync("logs", pod, "-c", container));
@@ -365,54 +364,5 @@ public sealed class FeaturesOnContainerd24(ClusterOn24 cluster) : FeatureTests(c
         {
             _ = await node.RunAsync("bash", "-c", "umount /var/tmp/deep/below; rm -r /var/tmp/deep");
         }
-    }
-
-    [Fact]
-    public async Task a_pod_with_users_of_its_own_has_its_volumes_and_its_root_is_nobody_on_the_node()
-    {
-        await _cluster.BeInstalledAsync();
-        var node = _cluster.Nodes[1];
-        var (binaries, _) = await ContainerdVersion.Named(_cluster.Containerd).LocateAsync();
-        var runc = node.Root + "/usr/local/sbin/runc";
-        File.Copy(Path.Combine(binaries!, "runc"), runc); // the node's own is too old for it
-        try
-        {
-            await OffersUsersAsync(node, true);
-            _ = await _cluster.KubectlAsync("create", "configmap", "users", "--from-literal=key=from the map");
-            await RunAsync("users", $$$"""
-                nodeName: {{{node.Name}}}
-                hostUsers: false
-                containers:
-                - name: wasm
-                  image: skiff.test/guests:1
-                  command: [/show.wasm, "file:/config/key", "write:/scratch/new=text", "write:/own=x", stay]
-                  volumeMounts: [{name: config, mountPath: /config}, {name: scratch, mountPath: /scratch}]
-                - name: native
-                  image: skiff.test/guests:1
-                  command: [/show.native, "file:/proc/self/uid_map", stay]
-                volumes: [{name: config, configMap: {name: users}}, {name: scratch, emptyDir: {}}]
-                """);
-            await _cluster.PodIsReadyAsync("users");
-            await SaysAsync("users", "wasm", "/config/key=from the map\nwrote /scratch/new\nwrote /own\nstays\n");
-            Assert.DoesNotMatch("uid_map= +0 +0 ", await _cluster.KubectlAsync("logs", "users", "-c", "native"));
-            Assert.Equal("hello from wasm, 1 arguments\n", await _cluster.KubectlAsync("exec", "users", "-c", "wasm", "--", "/hello.wasm"));
-        }
-        finally
-        {
-            _ = await _cluster.KubectlAsync("delete", "pod/users", "configmap/users", "--ignore-not-found", "--timeout=60s");
-            File.Delete(runc);
-            await OffersUsersAsync(node, false);
-        }
-    }
-
-    /// <summary>Restarts containerd, which asks its runtimes then what they can do, until the node says this of our handler.</summary>
-    private async Task OffersUsersAsync(ClusterNode node, bool offered)
-    {
-        _ = await node.RunAsync("systemctl", "restart", "containerd");
-        await Cluster.UntilAsync(
-            $"{node.Name} {(offered ? "offers" : "no longer offers")} user namespaces",
-            async () => (await _cluster.KubectlAsync(
-                "get", "node", node.Name, "-o", "jsonpath={.status.runtimeHandlers[?(@.name==\"skiff\")].features.userNamespaces}")) == (offered ? "true" : "false"),
-            () => _cluster.TryKubectlAsync("get", "node", node.Name, "-o", "yaml"));
     }
 }

@@ -31,6 +31,7 @@ internal sealed class ProcessStreams : IAsyncDisposable
     private readonly List<SafeFileHandle> _keepers = [];
     private readonly Dictionary<int, SafeFileHandle> _ends = [];
     private SafeFileHandle? _stdinKeeper;
+    private bool _stdinIsOver;
     private CloseWatch? _stdinWatch;
     private LoggerProcess? _logger;
     private ConsoleSocket? _console;
@@ -103,6 +104,7 @@ internal sealed class ProcessStreams : IAsyncDisposable
     {
         lock (_lock)
         {
+            _stdinIsOver = true;
             _stdinKeeper?.Dispose();
             _stdinKeeper = null;
         }
@@ -237,9 +239,18 @@ internal sealed class ProcessStreams : IAsyncDisposable
             Give(end);
             _ends[0] = end;
             var keeper = Fifo.OpenWriteNonBlocking(_request.Stdin);
+
+            // A client with little to say has come and gone since our open let it through; nobody would close the keeper then.
             lock (_lock)
             {
-                _stdinKeeper = keeper;
+                if (_stdinIsOver)
+                {
+                    keeper?.Dispose();
+                }
+                else
+                {
+                    _stdinKeeper = keeper;
+                }
             }
         }
     }
