@@ -91,7 +91,11 @@ internal sealed record PodSpec
 
     public IReadOnlyList<PodContainer>? EphemeralContainers { get; init; }
 
+    /// <summary>The limits of all its containers together.</summary>
     public PodResources? Resources { get; init; }
+
+    /// <summary>What its RuntimeClass adds; by resource.</summary>
+    public IReadOnlyDictionary<string, string>? Overhead { get; init; }
 }
 
 internal sealed record PodContainer
@@ -104,6 +108,19 @@ internal sealed record PodContainer
 internal sealed record PodResources
 {
     public IReadOnlyDictionary<string, string>? Limits { get; init; }
+
+    /// <summary>The memory among quantities, in bytes; null when it is not there, or is no number of bytes.</summary>
+    internal static ulong? Memory(IReadOnlyDictionary<string, string>? quantities)
+    {
+        try
+        {
+            return quantities?.GetValueOrDefault("memory") is { } text && new ResourceQuantity(text).ToDecimal() is >= 0 and <= ulong.MaxValue and var bytes ? (ulong)bytes : null;
+        }
+        catch (FormatException)
+        {
+            return null; // the API server does not take such a one
+        }
+    }
 }
 
 internal sealed record PodStatus

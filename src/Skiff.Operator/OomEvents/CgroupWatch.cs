@@ -51,6 +51,10 @@ internal interface IKillBaseline
 /// <para>A container's cgroup may be removed before its count could be read: systemd removes an empty scope at once. On v2 the pod's count
 /// still has the kill. It is compared a little later, when the containers have had their turn; what is too much there belongs to a container
 /// that has just gone. On v1 counts do not add up; there containerd's event or the pod's status tells of it.</para>
+/// <para>Whose limit it was shows by whose hits have risen since the kills before. A look may show hits of kills that are not counted yet: the pod's
+/// are those of all its containers, and when two of them are killed before the first is looked at, that look shows the hits of both. So hits
+/// that were seen are old only <see cref="_together"/> later. And a process that is dying may go on hitting the limit (v1): <see cref="_podSettles"/>
+/// after a kill it is looked at again.</para>
 /// </remarks>
 internal sealed partial class CgroupWatch : IDisposable
 {
@@ -59,6 +63,7 @@ internal sealed partial class CgroupWatch : IDisposable
     private static readonly TimeSpan _poll = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan _podSettles = TimeSpan.FromMilliseconds(400);
     private static readonly TimeSpan _justGone = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan _together = TimeSpan.FromSeconds(2);
 
     // An OCI runtime makes the cgroup first and sets its limits then.
     private static readonly TimeSpan[] _limitsAreSet = [TimeSpan.FromMilliseconds(50), TimeSpan.FromMilliseconds(250), TimeSpan.FromSeconds(1)];
@@ -180,6 +185,9 @@ internal sealed partial class CgroupWatch : IDisposable
         return folder is not null && MemoryCgroup.Lives(folder, _unified, _processes);
     }
 
+    /// <summary>How long after the end of a container its kill may still be counted: in the pod's count, where that has those of its containers.</summary>
+    public TimeSpan CountsCome => _unified ? 2 * _podSettles : TimeSpan.Zero;
+
     /// <summary>Whether a pod has a cgroup.</summary>
     public bool HasPod(string uid)
     {
@@ -298,8 +306,10 @@ internal sealed partial class CgroupWatch : IDisposable
         {
             var counter = _unified ? OomKillCounter.Open(folder, unified: true, withAbove: false, mustTell: false).Counter : null;
             var count = counter?.Read(out _) ?? 0;
-            pod = new Pod(uid, folder, counter) { Counted = Known(uid, uid, count) };
-            pod.Hits = HitsBefore(count > pod.Counted, MemoryCgroup.Read(folder, _unified));
+            var reading = MemoryCgroup.Read(folder, _unified);
+            var known = Known(uid, uid, count);
+            pod = new Pod(uid, folder, counter) { Counted = known, CountedGroups = known > 0 ? reading.GroupKills ?? 0 : 0 };
+            Begin(pod, count > known, reading);
             _pods[folder] = pod;
             if (counter is not null)
             {
@@ -336,9 +346,9 @@ internal sealed partial class CgroupWatch : IDisposable
 
         var count = counter.Read(out _) ?? 0;
         var reading = MemoryCgroup.Read(folder, _unified);
-        var container = new Container(id, pod, folder, counter) { Counted = Known(id, pod.Uid, count), Reading = reading };
-        container.Hits = HitsBefore(count > container.Counted, reading);
-        container.Reported = container.Counted > 0;
+        var known = Known(id, pod.Uid, count);
+        var container = new Container(id, pod, folder, counter) { Counted = known, Reading = reading, Reported = known > 0 };
+        Begin(container, count > known, reading);
         _containers[id] = container;
         if (_firstScanIsOver)
         {
@@ -385,8 +395,14 @@ internal sealed partial class CgroupWatch : IDisposable
         return count;
     }
 
-    /// <summary>How often the limit was hit before those kills. One that was just made may have hit it already, for the kill that is to come.</summary>
-    private ulong HitsBefore(bool killed, MemoryReading reading) => killed || _firstScanIsOver ? 0 : reading.LimitHits ?? 0;
+    /// <summary>What was counted before those kills. One that was just made may have hit its limit already, for the kill that is to come.</summary>
+    private void Begin(Followed cgroup, bool killed, MemoryReading reading)
+    {
+        if (!killed && !_firstScanIsOver)
+        {
+            cgroup.Looked(reading, DateTimeOffset.MinValue);
+        }
+    }
 
     private void Follow(Container container) => _ = GuardAsync(container.Id, async () =>
     {
@@ -466,37 +482,45 @@ internal sealed partial class CgroupWatch : IDisposable
             var now = _time.GetUtcNow();
             pod.Counted = count;
             var reading = MemoryCgroup.Read(pod.Folder, _unified);
-            var podsLimit = MemoryCgroup.IsHit(pod.Hits, reading);
+            var before = pod.Before(now);
+            pod.Looked(reading, now);
+            var groups = (reading.GroupKills ?? 0) > pod.CountedGroups ? (int)(reading.GroupKills!.Value - pod.CountedGroups) : 0;
+            pod.CountedGroups = Math.Max(pod.CountedGroups, reading.GroupKills ?? 0);
             var gone = pod.Gone.Where(g => now - g.At < _justGone).Select(g => g.Container).ToList();
-            if (gone.Any(g => g is { Reported: true, Reading.DiesWhole: true }))
+            if (groups == 0 && gone.Any(g => g is { Reported: true, Reading.DiesWhole: true }))
             {
                 // The rest of those that died together. (Not of the sandbox, which goes right after.)
                 _baseline.Assume(pod.Uid, pod.Uid, count);
-                pod.Hits = reading.LimitHits ?? pod.Hits;
                 return;
             }
 
+            // The kubelet treats all containers alike, where the kernel does not count whole ones.
+            var whole = MemoryCgroup.IsGroupKilled(before, reading) ?? _containers.Values.Where(c => c.Pod == pod).Concat(gone).Any(c => c.Reading.DiesWhole == true);
             var candidates = gone.Any(g => !g.Reported) ? gone.Where(g => !g.Reported).ToList() : gone;
-            var sighting = new Sighting(pod.Uid, null, missing, podsLimit ? KillLevel.Pod : null, now)
+            if (candidates.Count == 0 || candidates.Count > Math.Max(groups, 1))
             {
-                Gone = true,
-                Container = new MemoryReading { DiesWhole = _containers.Values.Where(c => c.Pod == pod).Concat(gone).Any(c => c.Reading.DiesWhole == true) }, // the kubelet treats all alike
-                Pod = reading,
-                CountedInPod = count,
-            };
-            if (candidates is [var only])
-            {
-                only.Reported = true;
-                sighting = sighting with
+                _seen(new Sighting(pod.Uid, null, missing, MemoryCgroup.IsHit(before, reading) ? KillLevel.Pod : null, now)
                 {
-                    ContainerId = only.Id,
-                    Container = only.Reading with { Peak = null }, // that was before
-                    Level = podsLimit ? KillLevel.Pod : only.Reading.Limit is not null ? KillLevel.Container : null,
-                };
+                    Gone = true,
+                    Container = new MemoryReading { DiesWhole = whole },
+                    Pod = reading,
+                    CountedInPod = count,
+                });
+                return;
             }
 
-            _seen(sighting);
-            pod.Hits = reading.LimitHits ?? pod.Hits;
+            foreach (var one in candidates)
+            {
+                one.Reported = true;
+                one.Reading = new MemoryReading { DiesWhole = whole }.Over(one.Reading);
+                _seen(new Sighting(pod.Uid, one.Id, missing, MemoryCgroup.Level(one.Before(now), one.Reading, before, reading), now)
+                {
+                    Gone = true,
+                    Container = one.Reading,
+                    Pod = reading,
+                    CountedInPod = count,
+                });
+            }
         }
     }
 
@@ -531,22 +555,50 @@ internal sealed partial class CgroupWatch : IDisposable
             container.Counted = count;
             container.Pod.Counted += (ulong)processes;
 
-            container.Reading = MemoryCgroup.Read(container.Folder, _unified).Over(container.Reading);
+            var now = _time.GetUtcNow();
+            var reading = MemoryCgroup.Read(container.Folder, _unified);
             var pod = MemoryCgroup.Read(container.Pod.Folder, _unified);
-            var level = MemoryCgroup.Level(container.Hits, container.Reading, container.Pod.Hits, pod);
-            container.Hits = container.Reading.LimitHits ?? container.Hits;
-            container.Pod.Hits = pod.LimitHits ?? container.Pod.Hits;
+            var podBefore = container.Pod.Before(now);
+            var level = MemoryCgroup.Level(container.Before(now), reading.Over(container.Reading), podBefore, pod);
+            if (reading.DiesWhole is null && MemoryCgroup.IsGroupKilled(podBefore, pod) == true)
+            {
+                // It is gone, and what it was last read to be may be from before its runtime had set it up.
+                reading = reading with { DiesWhole = true };
+            }
+
+            container.Reading = reading.Over(container.Reading);
+            container.Looked(reading, now);
+            container.Pod.Looked(pod, now);
+            container.Pod.CountedGroups += container is { Reported: false, Reading.DiesWhole: true } ? 1UL : 0;
             container.Reported = true;
-            _seen(new Sighting(container.Pod.Uid, container.Id, processes, level, _time.GetUtcNow())
+            _seen(new Sighting(container.Pod.Uid, container.Id, processes, level, now)
             {
                 Container = container.Reading,
                 Pod = pod,
                 CountedInContainer = count,
                 CountedInPod = container.Pod.Counted,
             });
+            if (!container.IsLookedAtAgain)
+            {
+                container.IsLookedAtAgain = true;
+                _ = GuardAsync(container.Id, () => LookAgainAsync(container));
+            }
         }
 
         return (true, waits);
+    }
+
+    /// <summary>Notes what was hit after a kill by what was dying of it.</summary>
+    private async Task LookAgainAsync(Container container)
+    {
+        await Task.Delay(_podSettles, _time, _stop).ConfigureAwait(false);
+        lock (_lock)
+        {
+            container.IsLookedAtAgain = false;
+            var now = _time.GetUtcNow();
+            container.Looked(MemoryCgroup.Read(container.Folder, _unified), now);
+            container.Pod.Looked(MemoryCgroup.Read(container.Pod.Folder, _unified), now);
+        }
     }
 
     private void Remove(Container container)
@@ -610,6 +662,7 @@ internal sealed partial class CgroupWatch : IDisposable
     private abstract class Followed(string folder) : IDisposable
     {
         private readonly CancellationTokenSource _end = new();
+        private readonly List<(MemoryReading Reading, DateTimeOffset At)> _looks = [(new(), DateTimeOffset.MinValue)];
         private CancellationTokenSource? _both;
 
         public string Folder => folder;
@@ -617,8 +670,21 @@ internal sealed partial class CgroupWatch : IDisposable
         /// <summary>How many kills have been told of.</summary>
         public ulong Counted { get; set; }
 
-        /// <summary>How often its limit was hit until the last of them.</summary>
-        public ulong Hits { get; set; }
+        /// <summary>What it was before a kill that is seen now, and before all kills of the last moments.</summary>
+        public MemoryReading Before(DateTimeOffset now)
+        {
+            _looks.RemoveRange(0, Math.Max(0, _looks.FindLastIndex(l => l.At <= now - _together)));
+            return _looks[0].Reading;
+        }
+
+        /// <summary>Notes what a look has shown, if it was there to be seen.</summary>
+        public void Looked(MemoryReading reading, DateTimeOffset now)
+        {
+            if (reading.LimitHits is not null)
+            {
+                _looks.Add((reading, now));
+            }
+        }
 
         public CancellationToken StopWith(CancellationToken other) => (_both = CancellationTokenSource.CreateLinkedTokenSource(_end.Token, other)).Token;
 
@@ -632,12 +698,15 @@ internal sealed partial class CgroupWatch : IDisposable
         }
     }
 
-    /// <summary>Its count is that of all its containers.</summary>
+    /// <summary>Its counts are those of all its containers.</summary>
     private sealed class Pod(string uid, string folder, OomKillCounter? counter) : Followed(folder)
     {
         public string Uid => uid;
 
         public bool Settles { get; set; }
+
+        /// <summary>How many containers that were killed whole have been told of.</summary>
+        public ulong CountedGroups { get; set; }
 
         public List<(Container Container, DateTimeOffset At)> Gone { get; } = [];
 
@@ -660,6 +729,8 @@ internal sealed partial class CgroupWatch : IDisposable
 
         /// <summary>Whether a kill of it has been told of.</summary>
         public bool Reported { get; set; }
+
+        public bool IsLookedAtAgain { get; set; }
 
         public override void Dispose()
         {

@@ -17,8 +17,8 @@ internal static class KillNote
         _ = text.Append(kill.Level switch
         {
             KillLevel.Container => $"{name} used all of its memory limit{Of(kill.Container.Limit)}{Peak(kill.Container, kill.Container.Limit)}",
-            KillLevel.Pod when IsFull(kill) => $"{name} used {Size(kill.Container.Peak!.Value)} of its memory limit{Of(kill.Container.Limit)}, and with that the pod all of its own{Of(kill.Pod.Limit)}",
-            KillLevel.Pod => $"the pod used all of its memory limit{Of(kill.Pod.Limit)}; {name} {Used(kill.Container)}",
+            KillLevel.Pod when IsFull(kill) => $"{name} used {Size(kill.Container.Peak!.Value)} of its memory limit{Of(kill.Container.Limit)}, and with that the pod all of its own{OfThePod(kill)}",
+            KillLevel.Pod => $"the pod used all of its memory limit{OfThePod(kill)}; {name} {Used(kill.Container)}",
             KillLevel.Node => $"the node ran out of memory; {name} {Used(kill.Container)}",
             _ => $"{name} was killed for want of memory",
         });
@@ -62,6 +62,10 @@ internal static class KillNote
     private static bool IsFull(OomKill kill) => kill.Container is { Peak: { } peak, Limit: { } limit } && peak >= limit / 10 * 9;
 
     private static string Of(ulong? limit) => limit is { } bytes ? $" of {Size(bytes)}" : "";
+
+    /// <summary>The pod's limit, and how it comes of what somebody wrote: its owner does not know the overhead of the RuntimeClass.</summary>
+    private static string OfThePod(OomKill kill) => Of(kill.Pod.Limit) + (kill.Place is { Overhead: { } overhead, PodLimit: { } all } && kill.Pod.Limit == all
+        ? $" ({Size(all - overhead)} and the RuntimeClass's overhead of {Size(overhead)})" : "");
 
     private static string Peak(MemoryReading reading, ulong? beside) => reading.Peak is { } peak && (beside is null || Size(peak) != Size(beside.Value)) ? $" (peak {Size(peak)})" : "";
 

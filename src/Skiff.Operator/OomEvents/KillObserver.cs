@@ -26,6 +26,7 @@ internal sealed partial class KillObserver
     private readonly Lock _lock = new();
     private readonly Dictionary<string, Sighting> _settling = []; // by container
     private readonly HashSet<string> _exited = []; // of those that settle
+    private readonly HashSet<string> _counted = []; // those that have settled, until the ledger has them
     private readonly Dictionary<string, DateTimeOffset> _told = []; // containers of which containerd says so
     private readonly HashSet<string> _looking = []; // containers of which a status says so
     private readonly Dictionary<string, int> _byOthers = []; // kills by pod that were not taken from counts
@@ -112,7 +113,11 @@ internal sealed partial class KillObserver
 
                 if (told && !counted && exit.ExitStatus == Killed)
                 {
-                    Start(() => TakeAsync(exit.ContainerId, null));
+                    Start(async () =>
+                    {
+                        await Task.Delay(_watch.CountsCome, _time, _stop).ConfigureAwait(false);
+                        await TakeAsync(exit.ContainerId, null).ConfigureAwait(false);
+                    });
                 }
 
                 break;
@@ -206,11 +211,22 @@ internal sealed partial class KillObserver
             _ = _exited.Remove(id);
             _ = _settling.Remove(id, out seen!);
             _ = _told.Remove(id);
+            _ = _counted.Add(id);
         }
 
-        var whole = seen.Container.DiesWhole == true;
-        var victims = _kernel.TakeOf(id);
-        await TakeAsync(seen, id, whole || seen.Gone ? 1 : seen.Processes, died || whole, victims).ConfigureAwait(false);
+        try
+        {
+            var whole = seen.Container.DiesWhole == true;
+            var victims = _kernel.TakeOf(id);
+            await TakeAsync(seen, id, whole || seen.Gone ? 1 : seen.Processes, died || whole, victims).ConfigureAwait(false);
+        }
+        finally
+        {
+            lock (_lock)
+            {
+                _ = _counted.Remove(id);
+            }
+        }
     }
 
     /// <summary>Takes kills in a pod of which nobody knows the container, unless others have told of them.</summary>
@@ -246,14 +262,17 @@ internal sealed partial class KillObserver
         }
 
         var level = victims is [var last, ..] ? last.Level : seen.Level;
-        var (container, pod) = (seen.Container, seen.Pod);
+
+        // What could not be read of a cgroup any more is as the manifest has it.
+        var container = seen.Container with { Limit = seen.Container.Limit ?? place.Limit };
+        var pod = seen.Pod with { Limit = seen.Pod.Limit ?? place.PodLimit };
         if (place.HasThePodsLimit)
         {
             if (level == KillLevel.Container)
             {
                 // Its own cgroup has the pod's limit; the pod's has that and the overhead of the runtime class.
                 level = KillLevel.Pod;
-                pod = pod with { Limit = container.Limit };
+                pod = pod with { Limit = container.Limit ?? place.PodLimit - (place.Overhead ?? 0) };
             }
 
             container = container with { Limit = null };
@@ -289,9 +308,10 @@ internal sealed partial class KillObserver
 
         lock (_lock)
         {
-            if (_settling.ContainsKey(id))
+            // It was counted meanwhile, and may wait for its name: that kill says more.
+            if (_settling.ContainsKey(id) || _counted.Contains(id))
             {
-                return; // it was counted meanwhile
+                return;
             }
 
             if (_byOthers.Count < MostTold)

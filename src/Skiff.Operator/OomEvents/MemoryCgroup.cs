@@ -28,6 +28,12 @@ internal sealed record MemoryReading
     /// <summary>How often its own limit stood in somebody's way; a kill for it raises this first.</summary>
     public ulong? LimitHits { get; init; }
 
+    /// <summary>How often its own limit or that of a cgroup in it did (v2).</summary>
+    public ulong? HitsWithin { get; init; }
+
+    /// <summary>How often it, or a cgroup in it, was killed whole (v2, since Linux 5.17).</summary>
+    public ulong? GroupKills { get; init; }
+
     /// <summary>
     /// Whether it has used all that it may of memory and swap together (v1). The kernel tries that limit first, and since 6.12 does not count
     /// how often it stood in the way.
@@ -38,10 +44,10 @@ internal sealed record MemoryReading
     public bool? DiesWhole { get; init; }
 
     /// <summary>
-    /// This, and what an older one knew where this knows nothing: a cgroup may go while its files are read. Not of the hits, which would look
-    /// as if there had been none since.
+    /// This, and what an older one knew of its settings where this knows nothing: a cgroup may go while its files are read. Not what was counted:
+    /// old hits would look as if there had been none since, and an old peak as if it had died of so little.
     /// </summary>
-    public MemoryReading Over(MemoryReading older) => this with { Limit = Limit ?? older.Limit, Peak = Peak ?? older.Peak, DiesWhole = DiesWhole ?? older.DiesWhole };
+    public MemoryReading Over(MemoryReading older) => this with { Limit = Limit ?? older.Limit, DiesWhole = DiesWhole ?? older.DiesWhole };
 }
 
 /// <summary>Reads memory cgroups (Documentation/admin-guide/cgroup-v2.rst, "Memory"; cgroup-v1/memory.rst).</summary>
@@ -53,35 +59,55 @@ internal static class MemoryCgroup
     /// <summary>Reads one.</summary>
     /// <param name="folder">Its files; on v1 those of the memory controller.</param>
     /// <param name="unified">Whether it is v2.</param>
-    public static MemoryReading Read(string folder, bool unified) => unified
-        ? new MemoryReading
+    public static MemoryReading Read(string folder, bool unified)
+    {
+        if (!unified)
+        {
+            return new MemoryReading
+            {
+                Limit = Limited(CgroupFile.Number(folder, "memory.limit_in_bytes")),
+                Peak = CgroupFile.Number(folder, "memory.max_usage_in_bytes"),
+                LimitHits = CgroupFile.Number(folder, "memory.failcnt") is { } memory ? memory + (CgroupFile.Number(folder, "memory.memsw.failcnt") ?? 0) : null,
+                AtSwapLimit = CgroupFile.Number(folder, "memory.memsw.max_usage_in_bytes") >= CgroupFile.Number(folder, "memory.memsw.limit_in_bytes"),
+            };
+        }
+
+        var within = CgroupFile.Pairs(folder, "memory.events");
+        return new MemoryReading
         {
             DiesWhole = CgroupFile.Number(folder, "memory.oom.group") is { } group ? group == 1 : null,
-            LimitHits = CgroupFile.Pairs(folder, "memory.events.local").TryGetValue("oom", out var hits) ? hits : null,
+            LimitHits = Find(CgroupFile.Pairs(folder, "memory.events.local"), "oom"),
+            HitsWithin = Find(within, "oom"),
+            GroupKills = Find(within, "oom_group_kill"),
             Limit = Limited(CgroupFile.Number(folder, "memory.max")),
             Peak = CgroupFile.Number(folder, "memory.peak"),
-        }
-        : new MemoryReading
-        {
-            Limit = Limited(CgroupFile.Number(folder, "memory.limit_in_bytes")),
-            Peak = CgroupFile.Number(folder, "memory.max_usage_in_bytes"),
-            LimitHits = CgroupFile.Number(folder, "memory.failcnt") is { } memory ? memory + (CgroupFile.Number(folder, "memory.memsw.failcnt") ?? 0) : null,
-            AtSwapLimit = CgroupFile.Number(folder, "memory.memsw.max_usage_in_bytes") >= CgroupFile.Number(folder, "memory.memsw.limit_in_bytes"),
         };
+    }
 
     /// <summary>
     /// Whose limit a kill was for, by which limit was hit since the last kill. v1 counts also hits that reclaim could help, so there the
     /// innermost of several is taken.
     /// </summary>
+    /// <param name="before">The container's cgroup, as it was before the kill.</param>
+    /// <param name="container">The container's cgroup, as far as it could be read.</param>
+    /// <param name="podBefore">The pod's, as it was before the kill.</param>
+    /// <param name="pod">The pod's.</param>
     /// <returns>Null when too much of the cgroups was gone to tell.</returns>
-    public static KillLevel? Level(ulong hitsBefore, MemoryReading container, ulong podHitsBefore, MemoryReading pod) =>
-        IsHit(hitsBefore, container) || (container.LimitHits is null && IsFull(container)) ? KillLevel.Container
-        : IsHit(podHitsBefore, pod) ? KillLevel.Pod
-        : container.LimitHits is null || pod.LimitHits is null ? null
+    public static KillLevel? Level(MemoryReading before, MemoryReading container, MemoryReading podBefore, MemoryReading pod) =>
+        IsHit(before, container) || (container.LimitHits is null && IsFull(container)) ? KillLevel.Container
+        : IsHit(podBefore, pod) ? KillLevel.Pod
+        : pod.LimitHits is null ? null
+        : container.LimitHits is not null ? KillLevel.Node
+        : pod.HitsWithin is null ? null // v1
+        : pod.HitsWithin > (podBefore.HitsWithin ?? 0) ? KillLevel.Container // that of a cgroup in the pod
         : KillLevel.Node;
 
-    /// <summary>Whether a limit has been hit since it was last looked at.</summary>
-    public static bool IsHit(ulong hitsBefore, MemoryReading reading) => reading.Limit is not null && (reading.LimitHits > hitsBefore || reading.AtSwapLimit);
+    /// <summary>Whether a limit has been hit since.</summary>
+    public static bool IsHit(MemoryReading before, MemoryReading reading) =>
+        reading.Limit is not null && (reading.LimitHits > (before.LimitHits ?? 0) || reading.AtSwapLimit);
+
+    /// <summary>Whether a cgroup in it was killed whole since; null where the kernel does not count that, or it is gone.</summary>
+    public static bool? IsGroupKilled(MemoryReading before, MemoryReading reading) => reading.GroupKills is { } kills ? kills > (before.GroupKills ?? 0) : null;
 
     /// <summary>Whether processes are left in it that are not dying already.</summary>
     /// <param name="folder">Its files.</param>
@@ -140,6 +166,8 @@ internal static class MemoryCgroup
 
     // The kernel charges in batches, so the peak stays a little below.
     private static bool IsFull(MemoryReading reading) => reading is { Peak: { } peak, Limit: { } limit } && peak >= limit - (limit >> 6);
+
+    private static ulong? Find(IReadOnlyDictionary<string, ulong> pairs, string key) => pairs.TryGetValue(key, out var value) ? value : null;
 
     private static ulong? Limited(ulong? limit) => limit >= NoLimit ? null : limit;
 }

@@ -9,8 +9,20 @@ namespace Skiff.Operator.OomEvents;
 /// <param name="Regarding">The pod, and the container in it when it is known.</param>
 /// <param name="Container">The container's name; null when it is not known.</param>
 /// <param name="Workload">What manages the pod, when something does.</param>
-/// <param name="HasThePodsLimit">Whether the container has no memory limit but the pod's: the kubelet gives that to its cgroup, too.</param>
-internal sealed record KillPlace(ObjectReference Regarding, string? Container, ObjectReference? Workload, bool HasThePodsLimit = false);
+internal sealed record KillPlace(ObjectReference Regarding, string? Container, ObjectReference? Workload)
+{
+    /// <summary>The container's memory limit as its manifest has it, in bytes; null when there is none, or the container is not known.</summary>
+    public ulong? Limit { get; init; }
+
+    /// <summary>The memory limit that spec.resources gives the pod's cgroup, in bytes: with the overhead of its RuntimeClass, as the kubelet sets it (qos.ResourceConfigForPod).</summary>
+    public ulong? PodLimit { get; init; }
+
+    /// <summary>The memory of the RuntimeClass's overhead that is in the pod's limit; null when there is none.</summary>
+    public ulong? Overhead { get; init; }
+
+    /// <summary>Whether the container has no memory limit but the pod's: the kubelet gives that to its cgroup, too.</summary>
+    public bool HasThePodsLimit => Container is not null && Limit is null && PodLimit is not null;
+}
 
 /// <summary>Tells whose a cgroup is, by the API server's list of this node's pods and, where there is access to it, by containerd's labels.</summary>
 /// <remarks>
@@ -110,20 +122,22 @@ internal sealed class PodDirectory
     {
         var regarding = Pod.Resource.Refer(pod) with { FieldPath = FieldPath(pod, container) };
         var owner = pod.Metadata.OwnerReferences?.FirstOrDefault(o => o.Controller == true);
-        return new KillPlace(regarding, container, owner is null ? null : new ObjectReference
+        var workload = owner is null ? null : new ObjectReference
         {
             ApiVersion = owner.ApiVersion,
             Kind = owner.Kind,
             Namespace = pod.Metadata.Namespace,
             Name = owner.Name,
             Uid = owner.Uid,
-        }, HasThePodsLimit(pod, container));
+        };
+        var overhead = PodResources.Memory(pod.Spec?.Overhead);
+        return new KillPlace(regarding, container, workload)
+        {
+            Limit = PodResources.Memory(Containers(pod).FirstOrDefault(c => c.Name == container)?.Resources?.Limits),
+            PodLimit = PodResources.Memory(pod.Spec?.Resources?.Limits) + (overhead ?? 0),
+            Overhead = overhead,
+        };
     }
-
-    private static bool HasThePodsLimit(Pod pod, string? container) =>
-        IsLimited(pod.Spec?.Resources) && Containers(pod).FirstOrDefault(c => c.Name == container) is { } one && !IsLimited(one.Resources);
-
-    private static bool IsLimited(PodResources? resources) => resources?.Limits?.ContainsKey("memory") == true;
 
     private Pod? Find(string uid)
     {

@@ -54,6 +54,18 @@ public sealed class KillNoteTests
         _kill with { Level = KillLevel.Pod, Container = _kill.Container with { Peak = 20 * Mi } });
 
     [Fact]
+    public void the_pods_limit_is_told_as_its_owner_wrote_it()
+    {
+        var kill = _kill with { Level = KillLevel.Pod, Container = new MemoryReading { Peak = 20 * Mi }, Place = _kill.Place with { PodLimit = 48 * Mi, Overhead = 8 * Mi } };
+        Is("the pod used all of its memory limit of 48Mi (40Mi and the RuntimeClass's overhead of 8Mi); container app had used 20Mi at most and has no limit of its own: the kernel killed it. "
+            + "Raise spec.resources.limits.memory of the pod, or let its containers use less.",
+            kill with { Pod = new MemoryReading { Limit = 48 * Mi } });
+        Is("the pod used all of its memory limit of 40Mi; container app had used 20Mi at most and has no limit of its own: the kernel killed it. "
+            + "Raise spec.resources.limits.memory of the pod, or let its containers use less.",
+            kill with { Pod = new MemoryReading { Limit = 40 * Mi } });
+    }
+
+    [Fact]
     public void the_node_has_no_more() => Is(
         "the node ran out of memory; container app had used 20Mi at most and has no limit of its own: the kernel killed it. "
         + "Set resources.limits.memory of container app, and requests that are true, so that the scheduler does not put more on the node than fits.",

@@ -8,6 +8,8 @@ internal sealed class PodCgroups : IAsyncDisposable
 {
     private static readonly bool _unified = File.Exists("/sys/fs/cgroup/cgroup.controllers");
 
+    private static readonly bool _machineSwaps = File.ReadLines("/proc/swaps").Count() > 1;
+
     private readonly string _name = $"skf-{Guid.NewGuid():n}"[..16];
     private readonly DirectoryInfo _view = Directory.CreateTempSubdirectory("skf-cgroups-");
     private readonly List<ChildProcess> _children = [];
@@ -46,7 +48,7 @@ internal sealed class PodCgroups : IAsyncDisposable
     {
         var folder = $"{_top}/kubepods/burstable/pod{uid}";
         Make(folder);
-        SetLimit(folder, limit);
+        LimitPod(folder, limit);
         return folder;
     }
 
@@ -55,9 +57,15 @@ internal sealed class PodCgroups : IAsyncDisposable
     {
         var folder = $"{pod}/{id}";
         _ = Directory.CreateDirectory(folder);
-        SetLimit(folder, limit);
+        SetLimit(folder, limit, swaps: true);
         return folder;
     }
+
+    /// <summary>Limits all pods together, as a kubelet does that keeps some of the node for itself.</summary>
+    public void LimitPods(long limit) => LimitPod($"{_top}/kubepods", limit);
+
+    /// <summary>Sets a pod's limit; that of swap the kubelet leaves alone, and so do we where there is none.</summary>
+    public static void LimitPod(string folder, long? limit) => SetLimit(folder, limit, _machineSwaps);
 
     /// <summary>Runs a guest in a cgroup.</summary>
     public ChildProcess Run(string folder, params string[] words)
@@ -117,16 +125,25 @@ internal sealed class PodCgroups : IAsyncDisposable
         }
     }
 
-    private static void SetLimit(string folder, long? limit)
+    private static void SetLimit(string folder, long? limit, bool swaps)
     {
-        if (limit is { } bytes)
+        if (limit is not { } bytes)
         {
-            File.WriteAllText(folder + (_unified ? "/memory.max" : "/memory.limit_in_bytes"), $"{bytes}");
-            var swap = folder + (_unified ? "/memory.swap.max" : "/memory.memsw.limit_in_bytes");
-            if (File.Exists(swap))
-            {
-                File.WriteAllText(swap, _unified ? "0" : $"{bytes}");
-            }
+            return;
+        }
+
+        // v1 takes no limit of memory above that of memory and swap.
+        var swap = folder + (_unified ? "/memory.swap.max" : "/memory.memsw.limit_in_bytes");
+        swaps &= File.Exists(swap);
+        if (swaps && !_unified)
+        {
+            File.WriteAllText(swap, "-1");
+        }
+
+        File.WriteAllText(folder + (_unified ? "/memory.max" : "/memory.limit_in_bytes"), $"{bytes}");
+        if (swaps)
+        {
+            File.WriteAllText(swap, _unified ? "0" : $"{bytes}");
         }
     }
 }

@@ -1,0 +1,171 @@
+using Microsoft.Extensions.Logging.Abstractions;
+using Skiff.Operator.OomEvents;
+using Skiff.Testing;
+
+namespace Skiff.Operator.Tests.OomEvents;
+
+/// <summary>Real cgroups of this machine, and real kills.</summary>
+public sealed class CgroupWatchTests : IAsyncLifetime
+{
+    private const long Limit = 16 << 20;
+
+    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(30);
+
+    private readonly string _uid = Guid.NewGuid().ToString();
+    private readonly CancellationTokenSource _stop = new();
+    private readonly List<Sighting> _seen = [];
+    private readonly Baseline _baseline = new();
+    private readonly ShiftedTime _time = new();
+    private PodCgroups _cgroups = null!;
+    private CgroupWatch _watch = null!;
+    private Task _running = Task.CompletedTask;
+
+    public async ValueTask InitializeAsync()
+    {
+        _cgroups = new PodCgroups();
+        _watch = new CgroupWatch(_cgroups.Root, "/proc", _baseline, Take, NullLogger.Instance, _time);
+        _running = _watch.RunAsync(_stop.Token);
+        await HoldsAsync(() => _watch.Watches);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        _baseline.Release.Set();
+        await _stop.CancelAsync();
+        await _running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        _watch?.Dispose();
+        if (_cgroups is not null)
+        {
+            await _cgroups.DisposeAsync();
+        }
+
+        _stop.Dispose();
+        _baseline.Dispose();
+    }
+
+    [Fact]
+    public async Task two_that_die_at_the_pods_limit_before_either_is_looked_at_both_died_of_that()
+    {
+        var pod = _cgroups.AddPod(_uid, Limit);
+        var folders = new[] { await AddAsync(pod, 'a'), await AddAsync(pod, 'b') };
+
+        // The watch cannot look at anything while it asks about this one.
+        _baseline.Waits = Id('c');
+        _ = PodCgroups.AddContainer(pod, Id('c'));
+        await HoldsAsync(() => _baseline.IsAsked);
+        foreach (var folder in folders)
+        {
+            await _cgroups.KillAsync(folder);
+        }
+
+        _baseline.Release.Set();
+        Assert.Equal([KillLevel.Pod, KillLevel.Pod], await LevelsAsync(2));
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task one_that_dies_for_the_nodes_sake_after_one_that_died_at_the_pods_limit_died_of_that(bool isTheSame)
+    {
+        var pod = _cgroups.AddPod(_uid, Limit);
+        var (first, second) = (await AddAsync(pod, 'a'), await AddAsync(pod, 'b'));
+        await _cgroups.KillAsync(first);
+        Assert.Equal([KillLevel.Pod], await LevelsAsync(1));
+        await HoldsAsync(() => _time.Waiting == 0);
+        _time.Shift(TimeSpan.FromMinutes(1));
+        PodCgroups.LimitPod(pod, Limit * 4);
+        _cgroups.LimitPods(Limit);
+        await _cgroups.KillAsync(isTheSame ? first : second);
+        Assert.Equal([KillLevel.Pod, KillLevel.Node], await LevelsAsync(2));
+    }
+
+    private static async Task HoldsAsync(Func<bool> condition, [System.Runtime.CompilerServices.CallerArgumentExpression(nameof(condition))] string what = "") =>
+        Assert.True(await Until.HoldsAsync(() => Task.FromResult(condition()), _patience), what);
+
+    private static string Id(char letter) => new(letter, 64);
+
+    private async Task<string> AddAsync(string pod, char letter)
+    {
+        var folder = PodCgroups.AddContainer(pod, Id(letter), Limit * 4);
+        await HoldsAsync(() => _watch.CheckNow(Id(letter)));
+        return folder;
+    }
+
+    private async Task<IReadOnlyList<KillLevel?>> LevelsAsync(int count)
+    {
+        await HoldsAsync(() => Seen().Count >= count);
+        return [.. Seen().Select(s => s.Level)];
+    }
+
+    private IReadOnlyList<Sighting> Seen()
+    {
+        lock (_seen)
+        {
+            return [.. _seen];
+        }
+    }
+
+    private void Take(Sighting sighting)
+    {
+        lock (_seen)
+        {
+            _seen.Add(sighting);
+        }
+    }
+
+    /// <summary>Knows nothing, and takes its time to say so of one cgroup.</summary>
+    private sealed class Baseline : IKillBaseline, IDisposable
+    {
+        public ManualResetEventSlim Release { get; } = new();
+
+        public string? Waits { get; set; }
+
+        public bool IsAsked { get; private set; }
+
+        public bool Resumes => false;
+
+        public ulong? Counted(string cgroup)
+        {
+            if (cgroup == Waits)
+            {
+                IsAsked = true;
+                Release.Wait(_patience);
+            }
+
+            return null;
+        }
+
+        public void Assume(string cgroup, string podUid, ulong count)
+        {
+        }
+
+        public void Dispose() => Release.Dispose();
+    }
+
+    /// <summary>The system's clock, some time later; and how many wait for it.</summary>
+    private sealed class ShiftedTime : TimeProvider
+    {
+        private TimeSpan _by;
+        private int _waiting;
+
+        public int Waiting => Volatile.Read(ref _waiting);
+
+        public void Shift(TimeSpan by) => _by += by;
+
+        public override DateTimeOffset GetUtcNow() => base.GetUtcNow() + _by;
+
+        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
+        {
+            _ = Interlocked.Increment(ref _waiting);
+            return base.CreateTimer(
+                s =>
+                {
+                    callback(s);
+                    _ = Interlocked.Decrement(ref _waiting);
+                },
+                state,
+                dueTime,
+                period);
+        }
+    }
+}
