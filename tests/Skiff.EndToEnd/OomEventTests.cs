@@ -131,6 +131,8 @@ public sealed class OomEventTests(ClusterOnBoth cluster, ITestOutputHelper outpu
             {
                 await RunAsync(Pod($"wasm-{node}", node, "skiff", Container("app", "/grow.wasm")));
                 await RunAsync(Pod($"mixed-{node}", node, "skiff", Container("wasm", "/sleep.wasm"), Container("native", "/grow.native")));
+                await RunAsync(Pod($"full-{node}", node, "skiff", Large("wasm", "/grow.wasm"), Large("native", "/grow.native"))
+                    .Replace("  restartPolicy:", "  resources: {requests: {memory: 8Mi}, limits: {memory: 40Mi}}\n  restartPolicy:", StringComparison.Ordinal));
             }
         }
 
@@ -144,9 +146,35 @@ public sealed class OomEventTests(ClusterOnBoth cluster, ITestOutputHelper outpu
             {
                 await HasEventAsync($"wasm-{node}", "OOMKilled", "spec.containers{app}");
                 await HasEventAsync($"mixed-{node}", "OOMKilled", "spec.containers{native}");
+                await WhoDiesAtThePodsLimitHasOneEventAsync($"full-{node}");
             }
         }
     }
+
+    /// <summary>Two containers, neither of which reaches its own limit, are more than the pod may have. Which one dies is for the kernel to say; it may be both.</summary>
+    private async Task WhoDiesAtThePodsLimitHasOneEventAsync(string pod)
+    {
+        await Cluster.UntilAsync(
+            $"{pod}: each container that died has an event",
+            async () =>
+            {
+                var events = await EventsAsync(pod);
+                var died = (await FieldAsync(pod, "{.status.containerStatuses[?(@.state.terminated.exitCode==137)].name}")).Split(' ', StringSplitOptions.RemoveEmptyEntries);
+                return died.Length > 0 && events.Select(e => (string)e["regarding"]!["fieldPath"]!).Order().SequenceEqual(died.Select(d => $"spec.containers{{{d}}}").Order());
+            },
+            () => cluster.TryKubectlAsync("describe", "pod", pod));
+        var all = await EventsAsync(pod);
+        Assert.All(all, e =>
+        {
+            output.WriteLine($"{pod}: {e["note"]}");
+            Assert.Equal("OOMKilled", (string)e["reason"]!);
+            Assert.Null(e["series"]);
+            Assert.StartsWith("the pod used all of its memory limit of 48Mi (40Mi and the RuntimeClass's overhead of 8Mi)", (string)e["note"]!, StringComparison.Ordinal);
+        });
+    }
+
+    private static string Large(string name, string program) =>
+        $"  - {{name: {name}, image: skiff.test/guests:1, command: [{program}, hold, \"26\"], resources: {{requests: {{memory: 4Mi}}, limits: {{memory: 40Mi}}}}}}\n";
 
     private static string Container(string name, params string[] command) =>
         $"  - {{name: {name}, image: skiff.test/guests:1, command: [{string.Join(", ", command.Select(c => $"\"{c}\""))}], resources: {{limits: {{memory: 32Mi}}}}}}\n";

@@ -1,19 +1,19 @@
 /*
- * grow [child [COUNT SECONDS]]   takes memory until it is killed for it. With "child" it is a child that does, or COUNT of them, one every
- * SECONDS; of each it says so, and then it waits for ever.
+ * grow [child [COUNT SECONDS] | hold MIB]   takes memory until it is killed for it. With "child" it is a child that does, or COUNT of them, one
+ * every SECONDS; of each it says so, and then it waits for ever. With "hold" it takes so much, and waits for ever.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #ifndef __wasm__
 #include <sys/wait.h>
-#include <unistd.h>
 #endif
 
 static char *volatile last; /* or the compiler does without memory that nobody reads */
 
-static int grow(void) {
-  while ((last = malloc(1 << 20))) memset(last, 1, 1 << 20);
+static int grow(int most) {
+  for (int i = 0; i != most && (last = malloc(1 << 20)); i++) memset(last, 1, 1 << 20);
   return 9;
 }
 
@@ -23,7 +23,7 @@ int main(int argc, char **argv) {
     for (int left = argc > 3 ? atoi(argv[2]) : 1; left > 0; left--) {
       int status = 0;
       pid_t child = fork();
-      if (child == 0) return grow();
+      if (child == 0) return grow(-1);
       waitpid(child, &status, 0);
       printf("the child ended by signal %d\n", WTERMSIG(status));
       fflush(stdout);
@@ -32,6 +32,9 @@ int main(int argc, char **argv) {
     for (;;) pause();
   }
 #endif
-  (void)argc, (void)argv;
-  return grow();
+  if (argc > 2 && !strcmp(argv[1], "hold")) {
+    (void)grow(atoi(argv[2]));
+    for (;;) sleep(1000);
+  }
+  return grow(-1);
 }
