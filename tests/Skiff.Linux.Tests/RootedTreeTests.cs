@@ -1,4 +1,6 @@
+using System.Globalization;
 using System.Security.Cryptography;
+using Microsoft.Win32.SafeHandles;
 using Skiff.Linux.Files;
 using Skiff.Linux.Processes;
 
@@ -114,6 +116,25 @@ public sealed class RootedTreeTests : IDisposable
     }
 
     [Fact]
+    public void a_lock_is_given_back_though_there_is_a_copy_of_its_descriptor()
+    {
+        SafeFileHandle copy;
+        using (_tree.TryLock("/etc"))
+        {
+            // What a process that another thread is just starting has until its exec.
+            var descriptor = Directory.GetFileSystemEntries("/proc/self/fd").Single(f => new FileInfo(f).LinkTarget == At("/etc"));
+            using var borrowed = new SafeFileHandle(nint.Parse(Path.GetFileName(descriptor), CultureInfo.InvariantCulture), ownsHandle: false);
+            copy = OpenDescriptor.Duplicate(borrowed);
+        }
+
+        using (copy)
+        using (var second = _tree.TryLock("/etc"))
+        {
+            Assert.NotNull(second);
+        }
+    }
+
+    [Fact]
     public void a_file_has_a_limit_and_free_space_is_that_of_the_nearest_folder()
     {
         File.WriteAllText(At("/etc/file"), "12345");
@@ -139,7 +160,7 @@ public sealed class RootedTreeTests : IDisposable
         {
             Path = "/usr/bin/unshare",
             Arguments = ["unshare", "-m", "--propagation", "private", "sh", "-c", $"mount -t tmpfs tmpfs {At("/etc")} && touch {mark} && echo ready && exec sleep 1000"],
-            Files = new Dictionary<int, Microsoft.Win32.SafeHandles.SafeFileHandle> { [1] = report },
+            Files = new Dictionary<int, SafeFileHandle> { [1] = report },
         });
         try
         {

@@ -8,6 +8,7 @@ public sealed class FolderLock : IDisposable
 {
     private const int Exclusive = 2;
     private const int NonBlocking = 4;
+    private const int Unlock = 8;
 
     private readonly SafeFileHandle _folder;
 
@@ -31,8 +32,18 @@ public sealed class FolderLock : IDisposable
         }
     }
 
-    /// <summary>Gives the lock back.</summary>
-    public void Dispose() => _folder.Dispose();
+    /// <summary>Gives the lock back, whoever has a copy of its descriptor.</summary>
+    public void Dispose()
+    {
+        // Closing is not enough: the lock lasts as long as any copy of its descriptor, and a process that another thread is just starting
+        // has one until its exec.
+        if (!_folder.IsClosed)
+        {
+            _ = Libc.flock((int)_folder.DangerousGetHandle(), Unlock);
+        }
+
+        _folder.Dispose();
+    }
 
     private static FolderLock? Take(string path, int operation)
     {
