@@ -1,4 +1,12 @@
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Microsoft.Win32.SafeHandles;
+using Skiff.Containerd.Task;
+using Skiff.Containerd.Types;
+using Skiff.Linux.Files;
+using Skiff.Linux.Processes;
 using Skiff.Testing;
+using Skiff.Ttrpc;
 
 namespace Skiff.Contract;
 
@@ -75,7 +83,7 @@ public sealed class ExecTests(Containerds containerds)
             id = container.Id;
             Assert.Equal(7u, (await container.ExecAsync("/exit.native", "7")).Status);
             var (exec, said) = containerd.InBackground("task", "exec", "--exec-id", "last", id, "/sleep.wasm");
-            Assert.True(await Until.HoldsAsync(async () => (await File.ReadAllTextAsync(said)).Contains("ready", StringComparison.Ordinal), RunningContainer.Patience));
+            await SaysAsync(said, "ready");
             Assert.Contains("last", (await containerd.CtrAsync("task", "ps", id)).Output, StringComparison.Ordinal);
             _ = (await containerd.CtrAsync("task", "kill", "--signal", "SIGKILL", id)).Demand();
             Assert.Equal(137u, (await exec.Exit.WaitAsync(RunningContainer.Patience)).ShellCode);
@@ -99,12 +107,48 @@ public sealed class ExecTests(Containerds containerds)
         {
             var name = ProgramTests.Id();
             var (exec, said) = containerd.InBackground("task", "exec", "--exec-id", name, container.Id, "/spin" + kind);
-            Assert.True(await Until.HoldsAsync(async () => (await File.ReadAllTextAsync(said)).Contains("spinning", StringComparison.Ordinal), RunningContainer.Patience));
+            await SaysAsync(said, "spinning");
             _ = (await containerd.CtrAsync("task", "kill", "--exec-id", name, "--signal", signal, container.Id)).Demand();
             Assert.Equal(status, (await exec.Exit.WaitAsync(RunningContainer.Patience)).ShellCode);
         }
 
         Assert.Equal("RUNNING", (await container.StateAsync()).Status);
+    }
+
+    [Theory]
+    [MemberData(nameof(Versions))]
+    public async Task what_is_asked_of_a_program_that_is_still_being_started_waits_for_its_start(string version)
+    {
+        var containerd = await containerds.GetAsync(version);
+        await using var container = RunningContainer.Of(containerd, ProgramTests.Id());
+        using var runtime = await LateRuntime.MakeAsync(containerd);
+        var (_, ready) = containerd.InBackground(
+            "run", "--runtime", Repository.Shim, "--runtime-config-path", runtime.Settings, PrivateContainerd.Image, container.Id, "/sleep.native");
+        await SaysAsync(ready, "ready");
+
+        // Asked of the shim itself: what is answered later on the same connection shows that a request is there and waits.
+        using var shim = await container.ConnectToShimAsync();
+        var said = Path.Combine(containerd.Folder, "said-" + ProgramTests.Id());
+        await File.WriteAllTextAsync(said, "");
+        var spec = new Any { TypeUrl = "types.containerd.io/opencontainers/runtime-spec/1/Process", Value = ByteString.CopyFromUtf8("""{"args":["/spin.native"],"cwd":"/"}""") };
+        Assert.Null((await CallAsync(shim, "Exec", new ExecProcessRequest { Id = container.Id, ExecId = "e", Stdout = "file://" + said, Spec = spec }, Empty.Parser)).Error);
+        Assert.Equal(
+            $"cannot kill exec e of container {container.Id}: it is created",
+            (await CallAsync(shim, "Kill", new KillRequest { Id = container.Id, ExecId = "e", Signal = Signals.Terminate }, Empty.Parser)).Error?.Message);
+        var start = CallAsync(shim, "Start", new StartRequest { Id = container.Id, ExecId = "e" }, StartResponse.Parser);
+        Assert.Equal(Status.Created, (await CallAsync(shim, "State", new StateRequest { Id = container.Id }, StateResponse.Parser)).Value!.Status);
+        Assert.False(start.IsCompleted);
+        runtime.ReturnFromStart();
+
+        await SaysAsync(said, "spinning");
+        var kill = CallAsync(shim, "Kill", new KillRequest { Id = container.Id, ExecId = "e", Signal = Signals.Terminate }, Empty.Parser);
+        Assert.Equal(Status.Created, (await CallAsync(shim, "State", new StateRequest { Id = container.Id, ExecId = "e" }, StateResponse.Parser)).Value!.Status);
+        Assert.False(start.IsCompleted || kill.IsCompleted);
+        runtime.ReturnFromExec();
+        Assert.Null((await start).Error);
+        Assert.Null((await kill).Error);
+        Assert.Equal(143u, (await CallAsync(shim, "Wait", new WaitRequest { Id = container.Id, ExecId = "e" }, WaitResponse.Parser)).Value?.ExitStatus);
+        Assert.Null((await CallAsync(shim, "Delete", new DeleteRequest { Id = container.Id, ExecId = "e" }, DeleteResponse.Parser)).Error);
     }
 
     [Theory]
@@ -117,5 +161,62 @@ public sealed class ExecTests(Containerds containerds)
         Assert.Contains("the program /empty is empty", (await container.ExecAsync("/empty")).Text, StringComparison.Ordinal);
         Assert.Contains("give the image an empty folder /.skiff", (await container.ExecAsync("/hello.wasm")).Text, StringComparison.Ordinal);
         Assert.Equal("hello from native, 1 arguments\n", (await container.ExecAsync("/hello.native")).Text);
+    }
+
+    private static async Task SaysAsync(string output, string words) => Assert.True(
+        await Until.HoldsAsync(async () => (await File.ReadAllTextAsync(output)).Contains(words, StringComparison.Ordinal), RunningContainer.Patience),
+        await File.ReadAllTextAsync(output));
+
+    private static Task<TtrpcResult<T>> CallAsync<T>(TtrpcClient shim, string method, IMessage request, MessageParser<T> parser)
+        where T : class, IMessage<T> => shim.CallAsync("containerd.task.v2.Task", method, request, parser, RunningContainer.Patience);
+
+    /// <summary>runc, which returns from <c>start</c> and <c>exec</c> not before it is told to, however long the program has run by then.</summary>
+    private sealed class LateRuntime : IDisposable
+    {
+        private readonly SafeFileHandle _start;
+        private readonly SafeFileHandle _exec;
+
+        private LateRuntime(string path)
+        {
+            Settings = path + ".toml";
+            _start = Held(path + ".start");
+            _exec = Held(path + ".exec");
+        }
+
+        public string Settings { get; }
+
+        public static async Task<LateRuntime> MakeAsync(PrivateContainerd containerd)
+        {
+            var path = Path.Combine(containerd.Folder, "late-" + ProgramTests.Id());
+            var late = new LateRuntime(path);
+            await File.WriteAllTextAsync(path, $"""
+                #!/bin/sh
+                runc "$@"
+                status=$?
+                case " $* " in *" start "*) read -r end < {path}.start;; *" exec "*) read -r end < {path}.exec;; esac
+                exit $status
+
+                """);
+            File.SetUnixFileMode(path, (UnixFileMode)0x1ED);
+            await File.WriteAllTextAsync(late.Settings, $"BinaryName = \"{path}\"\n");
+            return late;
+        }
+
+        public void ReturnFromStart() => _start.Dispose();
+
+        public void ReturnFromExec() => _exec.Dispose();
+
+        public void Dispose()
+        {
+            ReturnFromStart();
+            ReturnFromExec();
+        }
+
+        // A FIFO that somebody could write to: its reader comes to the end when this is closed.
+        private static SafeFileHandle Held(string path)
+        {
+            Fifo.Create(path, 0x180);
+            return File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
+        }
     }
 }

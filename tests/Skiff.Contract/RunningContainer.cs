@@ -18,6 +18,9 @@ internal sealed class RunningContainer : IAsyncDisposable
 
     public string Id { get; }
 
+    /// <summary>One that a test starts, or has started, by itself.</summary>
+    public static RunningContainer Of(PrivateContainerd containerd, string id) => new(containerd, id);
+
     /// <summary>Starts one, without streams unless the flags say otherwise.</summary>
     public static async Task<RunningContainer> StartAsync(PrivateContainerd containerd, string[] flags, params string[] program)
     {

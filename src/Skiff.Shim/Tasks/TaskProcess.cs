@@ -60,6 +60,13 @@ internal sealed class TaskProcess(string containerId, string execId, StdioReques
     /// <summary>Completes when the exit has been published, or when it is sure that there will be none.</summary>
     public Task<ExitStatus> Exit => _exit.Task;
 
+    /// <summary>Waits for the operation that is under way; for none when the gate is free.</summary>
+    public async Task SettledAsync(CancellationToken cancellation)
+    {
+        await Gate.WaitAsync(cancellation).ConfigureAwait(false);
+        _ = Gate.Release();
+    }
+
     public void Ended(ExitStatus status) => _exit.TrySetResult(status);
 
     /// <summary>It has what was opened for it.</summary>

@@ -182,6 +182,13 @@ internal sealed partial class TaskService
             return error!;
         }
 
+        // Init's program may have run, and asked for an exec, before the OCI runtime that starts it has returned. Its start is waited for
+        // before the exec's gate is taken: init's end waits for that gate.
+        if (process.IsExec && task.Init.State == TaskState.Created)
+        {
+            await task.Init.SettledAsync(cancellation).ConfigureAwait(false);
+        }
+
         await process.Gate.WaitAsync(cancellation).ConfigureAwait(false);
         try
         {
@@ -253,7 +260,10 @@ internal sealed partial class TaskService
         return problem;
     }
 
-    /// <remarks>Not behind the gate: a signal goes through a pidfd, so it is safe at any time, also while an OCI runtime hangs.</remarks>
+    /// <remarks>
+    /// Not behind the gate: a signal goes through a pidfd, so it is safe at any time, also while an OCI runtime hangs. Only an exec that is being
+    /// started is waited for: its program may have run before the OCI runtime has returned and its pidfd is here.
+    /// </remarks>
     private async Task<TtrpcResult<Empty>> KillAsync(KillRequest request, CancellationToken cancellation)
     {
         if (Find(request.Id, request.ExecId) is var (task, process, error) && (task is null || process is null))
@@ -269,6 +279,11 @@ internal sealed partial class TaskService
             }
             else
             {
+                if (process.IsExec && process.State == TaskState.Created)
+                {
+                    await process.SettledAsync(cancellation).ConfigureAwait(false);
+                }
+
                 if (TaskLifecycle.Refusal(process, TaskOperation.Kill) is { } refusal)
                 {
                     return refusal;
@@ -415,8 +430,7 @@ internal sealed partial class TaskService
             await task.EndAsync().ConfigureAwait(false);
             foreach (var exec in task.Execs.Values)
             {
-                await exec.Gate.WaitAsync().ConfigureAwait(false);
-                _ = exec.Gate.Release();
+                await exec.SettledAsync(CancellationToken.None).ConfigureAwait(false);
             }
 
             // 2. What still runs ends: by the kernel where init had a PID namespace of its own, by us elsewhere.
