@@ -9,13 +9,17 @@ using Skiff.Linux.Processes;
 
 namespace Skiff.Shim.OciRuntime;
 
-/// <summary>What a new process gets of its streams: descriptors, or the socket that its terminal is sent to.</summary>
-/// <param name="Descriptors">0-2; those not named are /dev/null.</param>
+/// <summary>What a new process gets: descriptors, and the socket that its terminal is sent to.</summary>
+/// <param name="Descriptors">By their numbers in the process: 0-2, of which those not named are /dev/null, and from 3 on without a gap.</param>
 /// <param name="ConsoleSocket">A socket's name in the bundle; null when it has no terminal.</param>
 internal sealed record RuntimeStdio(IReadOnlyDictionary<int, SafeFileHandle> Descriptors, string? ConsoleSocket)
 {
-    /// <summary>What it gets as descriptor 3; null: nothing.</summary>
-    public SafeFileHandle? Third { get; init; }
+    /// <summary>How many come after 0-2: what runc's <c>--preserve-fds</c> counts.</summary>
+    public int Preserved => Descriptors.Keys.Count(d => d > 2);
+
+    /// <summary>The same with one more descriptor.</summary>
+    public RuntimeStdio With(int descriptor, SafeFileHandle handle) =>
+        this with { Descriptors = new Dictionary<int, SafeFileHandle>(Descriptors) { [descriptor] = handle } };
 }
 
 /// <summary>
@@ -198,18 +202,16 @@ internal sealed class OciRuntimeDriver
             all.AddRange(["--console-socket", socket]); // relative to the bundle: a socket's path may have 107 bytes only
         }
 
-        var files = stdio.Descriptors;
-        if (stdio.Third is { } third)
+        if (stdio.Preserved > 0)
         {
-            all.AddRange(["--preserve-fds", "1"]);
-            files = new Dictionary<int, SafeFileHandle>(files) { [3] = third };
+            all.AddRange(["--preserve-fds", $"{stdio.Preserved}"]);
         }
 
         all.Add(id);
 
         // The process may die before its id is known here; the scope keeps its exit code for us.
         using var adoption = Reaper.Shared.ExpectAdoption();
-        if (await RunAsync(all, files, default, cancellation).ConfigureAwait(false) is { } problem)
+        if (await RunAsync(all, stdio.Descriptors, default, cancellation).ConfigureAwait(false) is { } problem)
         {
             return (null, problem);
         }

@@ -31,7 +31,7 @@ internal sealed class TaskProcess(string containerId, string execId, StdioReques
     public GuestReports? Reports { get; set; }
 
     /// <summary>What the OCI runtime hands to it.</summary>
-    public RuntimeStdio ForRuntime => Streams!.ForRuntime with { Third = Reports?.ForRunner };
+    public RuntimeStdio ForRuntime => Reports is { } reports ? Streams!.ForRuntime.With(GuestReports.Descriptor, reports.ForRunner) : Streams!.ForRuntime;
 
     /// <summary>What an exec will run; null for init, whose bundle says it.</summary>
     public OciProcess? Spec { get; init; }
