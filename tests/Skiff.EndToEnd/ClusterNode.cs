@@ -10,7 +10,7 @@ public sealed class ClusterNode(Cluster cluster, int index)
     // What systemd, containerd, the kubelet and the CNI plugins write for any pod.
     private static readonly string[] _othersFiles = ["var/log/", "var/lib/cni/", "var/lib/systemd/", "etc/machine-id/", "var/tmp/", "tmp/", "run/"];
 
-    private Dictionary<string, string> _configuration = [];
+    private IReadOnlyDictionary<string, string> _configuration = new Dictionary<string, string>();
     private Dictionary<string, string> _files = [];
 
     /// <summary>Its number, from 1.</summary>
@@ -34,12 +34,15 @@ public sealed class ClusterNode(Cluster cluster, int index)
     /// <summary>Keeps what the node has now, to compare with later.</summary>
     public void Remember()
     {
-        _configuration = Contents(Path.Combine(Root, "etc/containerd"));
+        _configuration = Configuration();
         _files = Written();
     }
 
     /// <summary>Demands that containerd's configuration is what it was, byte for byte, and nothing beside it.</summary>
-    public void ConfigurationIsAsItWas() => Assert.Equal(_configuration, Contents(Path.Combine(Root, "etc/containerd")));
+    public void ConfigurationIsAsItWas() => Assert.Equal(_configuration, Configuration());
+
+    /// <summary>The files and folders of containerd's configuration, with a digest of files.</summary>
+    public IReadOnlyDictionary<string, string> Configuration() => Contents(Path.Combine(Root, "etc/containerd"));
 
     /// <summary>Demands that the node's files are what they were.</summary>
     public void FilesAreAsTheyWere()
