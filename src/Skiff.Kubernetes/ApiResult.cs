@@ -26,6 +26,12 @@ public enum ApiErrorKind
     /// <summary>The resource version is older than what the server remembers: list again (410).</summary>
     Gone,
 
+    /// <summary>
+    /// The resource version is newer than what the server has come to: it lags behind another, or its data are from a backup (504 with the
+    /// cause ResourceVersionTooLarge).
+    /// </summary>
+    NotYet,
+
     /// <summary>The server is busy; see <see cref="ApiError.RetryAfter"/> (429).</summary>
     TooManyRequests,
 
@@ -62,6 +68,7 @@ public sealed record ApiError(ApiErrorKind Kind, string Message)
             (401, _) => ApiErrorKind.Unauthorized,
             (410, _) => ApiErrorKind.Gone,
             (429, _) => ApiErrorKind.TooManyRequests,
+            (504, _) when status?.Details?.Causes?.Any(c => c.Reason == "ResourceVersionTooLarge") == true => ApiErrorKind.NotYet,
             ( >= 500, _) => ApiErrorKind.Server,
             ( >= 400, _) => ApiErrorKind.Invalid,
             _ => ApiErrorKind.Malformed,

@@ -55,7 +55,10 @@ public sealed partial class KubeClient : IDisposable
     /// <param name="selection">Which of them.</param>
     /// <param name="limit">How many at most; the server may give more when it answers from its cache. 0: no limit.</param>
     /// <param name="continuation">From the page before; null for the first.</param>
-    /// <param name="resourceVersion">Null: the newest state. "0": whatever the server has in memory. Else: not older than this. Only for the first page.</param>
+    /// <param name="resourceVersion">
+    /// Null: the newest state, by a quorum. "0": whatever the server has in memory. Else: not older than this, or <see cref="ApiErrorKind.NotYet"/>.
+    /// Only for the first page.
+    /// </param>
     /// <param name="cancellation">Ends the request.</param>
     public async Task<ApiResult<ResourceList<T>>> ListPageAsync<T>(
         ResourceKind<T> kind, Selection selection, int limit, string? continuation, string? resourceVersion, CancellationToken cancellation)
@@ -75,6 +78,12 @@ public sealed partial class KubeClient : IDisposable
         else if (resourceVersion is not null)
         {
             query.Add("resourceVersion=" + Uri.EscapeDataString(resourceVersion));
+
+            // Unsaid, a version together with a limit means exactly that version, which may be forgotten already.
+            if (resourceVersion != "0")
+            {
+                query.Add("resourceVersionMatch=NotOlderThan");
+            }
         }
 
         var answer = await SendAsync(HttpMethod.Get, PathAndQuery(kind, selection, query), null, cancellation).ConfigureAwait(false);
@@ -101,9 +110,12 @@ public sealed partial class KubeClient : IDisposable
     {
         var items = new List<T>();
         string? continuation = null;
+
+        // With a limit a server answers from etcd what it could answer from memory. "0" is the exception: there it ignores the limit.
+        var limit = resourceVersion is null or "0" ? PageSize : 0;
         while (true)
         {
-            var page = await ListPageAsync(kind, selection, PageSize, continuation, resourceVersion, cancellation).ConfigureAwait(false);
+            var page = await ListPageAsync(kind, selection, limit, continuation, resourceVersion, cancellation).ConfigureAwait(false);
             if (page.Value is not { } list)
             {
                 return page;

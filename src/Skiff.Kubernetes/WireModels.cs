@@ -17,6 +17,13 @@ internal sealed record StatusBody
 internal sealed record StatusDetails
 {
     public int? RetryAfterSeconds { get; init; }
+
+    public IReadOnlyList<StatusCause>? Causes { get; init; }
+}
+
+internal sealed record StatusCause
+{
+    public string? Reason { get; init; }
 }
 
 /// <summary>metav1.ListMeta.</summary>

@@ -399,9 +399,60 @@ public sealed class InformerTests
             }
         });
         await run.SeesAsync("+a1 ~a2");
-        Assert.Equal(
-            ["0", "15"],
-            run.Queries.Where(q => !q.Contains("watch", StringComparison.Ordinal)).Select(q => q[(q.IndexOf("resourceVersion=", StringComparison.Ordinal) + 16)..]));
+        Assert.Equal(["?limit=500&resourceVersion=0", "?resourceVersion=15&resourceVersionMatch=NotOlderThan"], run.ListQueries);
+    }
+
+    [Theory]
+    [InlineData(410, """{"kind":"Status","reason":"Expired","message":"The resourceVersion for the provided list is too old.","code":410}""")]
+    [InlineData(504, """{"kind":"Status","reason":"Timeout","message":"Timeout: Too large resource version: 10, current: 7","details":{"causes":[{"reason":"ResourceVersionTooLarge","message":"Too large resource version"}],"retryAfterSeconds":1},"code":504}""")]
+    [InlineData(400, """{"kind":"Status","reason":"BadRequest","message":"invalid resource version","code":400}""")]
+    public async Task a_server_that_has_not_got_what_was_seen_is_asked_for_the_newest_state(int status, string answer)
+    {
+        await using var run = await Run.StartAsync(async (c, lists) =>
+        {
+            if (c.IsWatch())
+            {
+                await (lists == 1 ? c.SendAsync(ErrorEvent(410, "Expired")) : c.HangAsync());
+            }
+            else if (lists == 2)
+            {
+                await c.JsonAsync(status, answer);
+            }
+            else
+            {
+                await c.ListAsync(lists == 1 ? 10 : 7, Item("a", lists, lists));
+            }
+        });
+        await run.SeesAsync("+a1 ~a3");
+        Assert.Equal(["?limit=500&resourceVersion=0", "?resourceVersion=10&resourceVersionMatch=NotOlderThan", "?limit=500"], run.ListQueries);
+    }
+
+    [Theory]
+    [InlineData(429, "TooManyRequests")]
+    [InlineData(500, "InternalError")]
+    [InlineData(503, "ServiceUnavailable")]
+    [InlineData(504, "Timeout")]
+    [InlineData(403, "Forbidden")]
+    public async Task a_list_that_fails_for_another_reason_is_asked_for_again_as_it_was(int status, string reason)
+    {
+        await using var run = await Run.StartAsync(async (c, lists) =>
+        {
+            if (c.IsWatch())
+            {
+                await (lists == 1 ? c.SendAsync(ErrorEvent(410, "Expired")) : c.HangAsync());
+            }
+            else if (lists == 2)
+            {
+                await c.JsonAsync(status, $$"""{"kind":"Status","reason":"{{reason}}","message":"no","code":{{status}}}""");
+            }
+            else
+            {
+                await c.ListAsync(lists * 10, Item("a", lists, lists));
+            }
+        });
+        await run.SeesAsync("+a1 ~a3");
+        const string Again = "?resourceVersion=10&resourceVersionMatch=NotOlderThan";
+        Assert.Equal(["?limit=500&resourceVersion=0", Again, Again], run.ListQueries);
     }
 
     private static async Task WaitAsync(Func<bool> condition) => Assert.True(await Until.HoldsAsync(() => Task.FromResult(condition()), _patience));
@@ -419,6 +470,8 @@ public sealed class InformerTests
         public ConcurrentQueue<string> Seen { get; } = new();
 
         public ConcurrentQueue<string> Queries { get; } = new();
+
+        public IEnumerable<string> ListQueries => Queries.Where(q => !q.Contains("watch", StringComparison.Ordinal));
 
         public int Lists => Volatile.Read(ref _lists);
 

@@ -52,6 +52,7 @@ public sealed record InformerOptions<T>
 /// <list type="bullet">
 /// <item>A watch that ends or breaks goes on from the last event or bookmark; nothing is missed.</item>
 /// <item>When the server no longer remembers that point (410 Gone) the set is listed again, and the difference is reported.</item>
+/// <item>No list takes it back in time, also when another server answers that lags behind; only one whose data are from a backup can.</item>
 /// <item>A watch that hangs is noticed when the server should have ended it, and a dead connection by the client's pings.</item>
 /// <item>Failures are retried for ever, ever more slowly; the cache keeps its last state meanwhile.</item>
 /// </list>
@@ -141,7 +142,8 @@ public sealed partial class Informer<T>
 
     private async Task FollowAsync(CancellationToken cancellation)
     {
-        // "0" lets the server answer from memory. Later lists ask for nothing older than what was seen, so that time never runs backwards.
+        // As client-go's reflector does: "0" lets the server answer from memory, later lists ask for nothing older than what was seen, and null
+        // for the newest state, which needs a quorum of etcd.
         var notOlderThan = "0";
         string? version = null;
         var failures = 0;
@@ -161,8 +163,13 @@ public sealed partial class Informer<T>
                 {
                     var error = list.Error ?? new ApiError(ApiErrorKind.Malformed, $"list of {_kind.Plural}: no resource version");
 
-                    // A server restored from a backup knows no such version; only the newest state is certain to be there.
-                    notOlderThan = error.Kind == ApiErrorKind.Unreachable ? notOlderThan : null;
+                    // This server has not come to the version, or cannot read it: its data may be from a backup, and then it never will.
+                    // The quorum's state is no step back for one that only lags. Any other failure says nothing about the version.
+                    if (error.Kind is ApiErrorKind.Gone or ApiErrorKind.NotYet or ApiErrorKind.Invalid)
+                    {
+                        notOlderThan = null;
+                    }
+
                     await PauseAsync(error).ConfigureAwait(false);
                     continue;
                 }
