@@ -46,6 +46,18 @@ public sealed class WorkQueue<TKey> : IDisposable
         }
     }
 
+    /// <summary>How many wait for a key. One that is given a key waits no longer from the moment the key is added.</summary>
+    internal int Takers
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _waiting.Count(w => !w.Task.IsCompleted);
+            }
+        }
+    }
+
     /// <summary>Adds a key now.</summary>
     public void Add(TKey key)
     {
@@ -105,9 +117,10 @@ public sealed class WorkQueue<TKey> : IDisposable
     /// <summary>Waits for a key and takes it.</summary>
     public async Task<TKey> TakeAsync(CancellationToken cancellation)
     {
+        cancellation.ThrowIfCancellationRequested();
         while (true)
         {
-            cancellation.ThrowIfCancellationRequested();
+            // One who was woken looks before it gives up: nobody else was woken for that key.
             TaskCompletionSource waiter;
             lock (_lock)
             {
