@@ -217,6 +217,7 @@ public sealed class InformerTests
     [Fact]
     public async Task lists_that_fail_are_tried_again_and_nothing_is_synced_meanwhile()
     {
+        var looked = new TaskCompletionSource();
         await using var run = await Run.StartAsync(async (c, lists) =>
         {
             if (c.IsWatch())
@@ -229,12 +230,14 @@ public sealed class InformerTests
             }
             else
             {
+                await looked.Task.WaitAsync(_patience);
                 await c.ListAsync(10, Item("a", 1));
             }
         });
         Assert.True(await Until.HoldsAsync(() => Task.FromResult(run.Informer.LastError is not null), _patience));
         Assert.Equal(ApiErrorKind.Forbidden, run.Informer.LastError!.Kind);
         Assert.False(run.Informer.HasSynced);
+        looked.SetResult();
         await run.SeesAsync("+a");
         Assert.Equal(3, run.Lists);
     }
@@ -244,6 +247,7 @@ public sealed class InformerTests
     {
         var time = new FakeTimeProvider();
         var watches = new ConcurrentQueue<TimeSpan>();
+        var over = new TaskCompletionSource();
         await using var run = await Run.StartAsync(
             async (c, lists) =>
             {
@@ -254,31 +258,36 @@ public sealed class InformerTests
                 }
 
                 watches.Enqueue(TimeSpan.FromSeconds(int.Parse(c.Request.Query["timeoutSeconds"]!)));
-                await c.BeginAsync();
-                if (watches.Count == 2)
+                if (watches.Count == 1)
                 {
                     await c.SendAsync(Event("MODIFIED", Item("a", 11, 1)));
+                    await over.Task.WaitAsync(_patience);
+                    await c.SendAsync(Event("MODIFIED", Item("a", 12, 2)));
+                }
+                else
+                {
+                    Assert.Equal("12", c.Request.Query["resourceVersion"]);
+                    await c.SendAsync(Event("MODIFIED", Item("a", 13, 3)));
                 }
 
                 await c.HangAsync();
             },
             time: time);
-        await run.SeesAsync("+a");
-        await WaitAsync(() => watches.Count == 1);
+
+        // Who has seen an event has read the watch's head, for which the limit is shorter.
+        await run.SeesAsync("+a ~a1");
         var length = watches.Single();
         Assert.InRange(length, TimeSpan.FromMinutes(5), TimeSpan.FromMinutes(10));
-
-        // The client may still be reading the head, for which the limit is shorter; the guard for the whole watch is set after that.
-        await Task.Delay(TimeSpan.FromMilliseconds(300));
-        time.Advance(length);
-        await Task.Delay(TimeSpan.FromMilliseconds(300));
+        time.Advance(length + TimeSpan.FromSeconds(29));
+        over.SetResult();
+        await run.SeesAsync("+a ~a1 ~a2");
         Assert.Single(watches);
         await WaitAsync(() =>
         {
             time.Advance(TimeSpan.FromSeconds(1));
-            return watches.Count == 2;
+            return watches.Count >= 2;
         });
-        await run.SeesAsync("+a ~a1");
+        await run.SeesAsync("+a ~a1 ~a2 ~a3");
         Assert.Equal(1, run.Lists);
     }
 
