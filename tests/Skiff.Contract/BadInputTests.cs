@@ -29,7 +29,7 @@ public sealed class BadInputTests(Containerds containerds)
         var result = await containerd.RunAsync(ProgramTests.Id(), program);
         Assert.NotEqual(0u, result.Status);
         Assert.Contains(says, result.Error, StringComparison.Ordinal);
-        await NothingLeftAsync(containerd);
+        await Containerds.NothingLeftAsync(containerd);
     }
 
     [Theory]
@@ -42,7 +42,7 @@ public sealed class BadInputTests(Containerds containerds)
         var result = await containerd.CtrAsync("run", "--rm", "--runtime", Repository.Shim, "--config", spec, "--rootfs", "/tmp", ProgramTests.Id());
         var other = await containerd.CtrAsync("run", "--rm", "--runtime", Repository.Shim, "--config", spec, ProgramTests.Id());
         Assert.Contains("no object \"process\"", result.Text + other.Text, StringComparison.Ordinal);
-        await NothingLeftAsync(containerd);
+        await Containerds.NothingLeftAsync(containerd);
     }
 
     [Theory]
@@ -55,7 +55,7 @@ public sealed class BadInputTests(Containerds containerds)
         var result = await containerd.RunAsync(default, ["--runtime-config-path", settings], ProgramTests.Id(), "/hello.wasm");
         Assert.NotEqual(0u, result.Status);
         Assert.Contains("no-such-runc", result.Error, StringComparison.Ordinal);
-        await NothingLeftAsync(containerd);
+        await Containerds.NothingLeftAsync(containerd);
     }
 
     [Fact]
@@ -100,7 +100,4 @@ public sealed class BadInputTests(Containerds containerds)
         Assert.Equal((1u, ""), (result.Exit.ShellCode, result.OutputText));
         Assert.Contains(says, result.Error, StringComparison.Ordinal);
     }
-
-    private static async Task NothingLeftAsync(PrivateContainerd containerd) => Assert.True(
-        await Until.HoldsAsync(() => Task.FromResult(containerd.Leftovers().Count == 0), TimeSpan.FromSeconds(10)), string.Join('\n', containerd.Leftovers()));
 }
