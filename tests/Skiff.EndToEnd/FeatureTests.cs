@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using Skiff.Testing;
 
 namespace Skiff.EndToEnd;
 
@@ -324,7 +325,7 @@ public abstract class FeatureTests(Cluster cluster)
     private protected Task BecomesAsync(string pod, string path, string value) => Cluster.UntilAsync(
         $"{path} of {pod} is {value}", async () => await FieldAsync(pod, path) == value, () => cluster.TryKubectlAsync("describe", "pod", pod));
 
-    private Task SaysAsync(string pod, string container, string text) => Cluster.UntilAsync(
+    private protected Task SaysAsync(string pod, string container, string text) => Cluster.UntilAsync(
         $"{container} of {pod} says {text}",
         async () => (await cluster.TryKubectlAsync("logs", pod, "-c", container)).Output == text,
         () => cluster.TryKubectlAsync("logs", pod, "-c", container));
@@ -336,6 +337,9 @@ public sealed class FeaturesOnContainerd16(ClusterOn16 cluster) : FeatureTests(c
 [Collection("containerd 2.4")]
 public sealed class FeaturesOnContainerd24(ClusterOn24 cluster) : FeatureTests(cluster)
 {
+    private const string RuncFolder = "/run/newer-runc";
+    private const string DropInFolder = "/run/systemd/system/containerd.service.d";
+
     private readonly ClusterOn24 _cluster = cluster;
 
     [Fact]
@@ -364,5 +368,79 @@ public sealed class FeaturesOnContainerd24(ClusterOn24 cluster) : FeatureTests(c
         {
             _ = await node.RunAsync("bash", "-c", "umount /var/tmp/deep/below; rm -r /var/tmp/deep");
         }
+    }
+
+    /// <summary>On a node of this machine's own kernel: that of the virtual ones maps no owners of a <c>tmpfs</c>.</summary>
+    [Fact]
+    public async Task a_pod_with_users_of_its_own_has_its_volumes_and_its_root_is_nobody_on_the_node()
+    {
+        // A folder of the file system below: the node's own root is an overlay, which cannot be shown with mapped owners.
+        const string Volume = "/var/lib/kubelet/users";
+        await _cluster.BeInstalledAsync();
+        var node = _cluster.Nodes[1];
+        _ = await node.RunAsync("mkdir", Volume);
+        await UseNewerRuncAsync(node);
+        try
+        {
+            _ = await _cluster.KubectlAsync("create", "configmap", "users", "--from-literal=key=from the map");
+            await RunAsync("users", $$$"""
+                nodeName: {{{node.Name}}}
+                hostUsers: false
+                containers:
+                - name: wasm
+                  image: skiff.test/guests:1
+                  command: [/show.wasm, "file:/config/key", "write:/scratch/new=text", "write:/host/new=text", "write:/own=x", stay]
+                  volumeMounts: [{name: config, mountPath: /config}, {name: scratch, mountPath: /scratch}, {name: host, mountPath: /host}]
+                - name: native
+                  image: skiff.test/guests:1
+                  command: [/show.native, "file:/proc/self/uid_map", stay]
+                volumes: [{name: config, configMap: {name: users}}, {name: scratch, emptyDir: {}}, {name: host, hostPath: {path: {{{Volume}}}}}]
+                """);
+            await _cluster.PodIsReadyAsync("users");
+            await SaysAsync("users", "wasm", "/config/key=from the map\nwrote /scratch/new\nwrote /host/new\nwrote /own\nstays\n");
+            Assert.Equal("0", (await node.RunAsync("stat", "--format=%u", Volume + "/new")).Trim());
+            Assert.Matches("uid_map= +0 +[1-9]", await _cluster.KubectlAsync("logs", "users", "-c", "native"));
+            Assert.Equal("hello from wasm, 1 arguments\n", await _cluster.KubectlAsync("exec", "users", "-c", "wasm", "--", "/hello.wasm"));
+        }
+        finally
+        {
+            _ = await _cluster.KubectlAsync("delete", "pod/users", "configmap/users", "--ignore-not-found", "--timeout=60s");
+            _ = await node.RunAsync("rm", "-r", Volume);
+            await UseItsOwnRuncAsync(node);
+        }
+    }
+
+    /// <summary>
+    /// Gives a node's containerd the runc that it came with; the node's own is too old for user namespaces. All of it is below /run: what is
+    /// on the node's disk is compared by the test of the uninstall.
+    /// </summary>
+    private async Task UseNewerRuncAsync(ClusterNode node)
+    {
+        var (binaries, _) = await ContainerdVersion.Named(_cluster.Containerd).LocateAsync();
+        _ = Directory.CreateDirectory(node.Root + RuncFolder);
+        File.Copy(Path.Combine(binaries!, "runc"), node.Root + RuncFolder + "/runc");
+        _ = await node.RunAsync("mkdir", "-p", DropInFolder);
+        await File.WriteAllTextAsync(
+            $"{node.Root}{DropInFolder}/runc.conf", $"[Service]\nEnvironment=PATH={RuncFolder}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n");
+        await OffersUsersAsync(node, true);
+    }
+
+    /// <summary>Takes that back.</summary>
+    private async Task UseItsOwnRuncAsync(ClusterNode node)
+    {
+        _ = await node.RunAsync("rm", "-r", RuncFolder, DropInFolder);
+        await OffersUsersAsync(node, false);
+    }
+
+    /// <summary>Restarts containerd, which asks its runtimes then what they can do, until the node says this of our handler.</summary>
+    private async Task OffersUsersAsync(ClusterNode node, bool offered)
+    {
+        _ = await node.RunAsync("systemctl", "daemon-reload");
+        _ = await node.RunAsync("systemctl", "restart", "containerd");
+        await Cluster.UntilAsync(
+            $"{node.Name} {(offered ? "offers" : "no longer offers")} user namespaces",
+            async () => (await _cluster.KubectlAsync(
+                "get", "node", node.Name, "-o", "jsonpath={.status.runtimeHandlers[?(@.name==\"skiff\")].features.userNamespaces}")) == (offered ? "true" : "false"),
+            () => _cluster.TryKubectlAsync("get", "node", node.Name, "-o", "yaml"));
     }
 }
