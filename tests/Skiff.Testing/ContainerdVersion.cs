@@ -5,8 +5,6 @@ namespace Skiff.Testing;
 /// <summary>A containerd to test against: Debian's own, or one unpacked from the shared folder beside the repository.</summary>
 public sealed record ContainerdVersion(string Name, string? Suite)
 {
-    private static readonly SemaphoreSlim _unpacking = new(1, 1);
-
     /// <summary>All versions the shim is for.</summary>
     public static readonly IReadOnlyList<ContainerdVersion> All = [new("1.6", null), new("1.7", "trixie"), new("2.1", "sid"), new("2.4", "2.4")];
 
@@ -31,27 +29,15 @@ public sealed record ContainerdVersion(string Name, string? Suite)
             return (null, $"no {script}: containerd {Name} comes from there");
         }
 
-        var folder = Path.Combine(Environment.GetEnvironmentVariable("HOME") ?? "/root", ".cache", "skiff-test", "containerd-" + Suite);
-        await _unpacking.WaitAsync();
-        try
+        var folder = await Cache.FolderAsync("containerd-" + Suite, async draft =>
         {
-            if (!File.Exists(Path.Combine(folder, "unpacked")))
+            var result = await Command.RunAsync(
+                new SpawnRequest { Path = "/bin/bash", Arguments = ["bash", script, Suite, draft] }, TimeSpan.FromMinutes(5));
+            if (!result.Exit.Success)
             {
-                var result = await Command.RunAsync(
-                    new SpawnRequest { Path = "/bin/bash", Arguments = ["bash", script, Suite, folder] }, TimeSpan.FromMinutes(5));
-                if (!result.Exit.Success)
-                {
-                    throw new InvalidOperationException($"{script} {Suite} failed: {result.Error}");
-                }
-
-                await File.WriteAllTextAsync(Path.Combine(folder, "unpacked"), "");
+                throw new InvalidOperationException($"{script} {Suite} failed: {result.Error}");
             }
-        }
-        finally
-        {
-            _ = _unpacking.Release();
-        }
-
+        });
         return (folder, null);
     }
 }

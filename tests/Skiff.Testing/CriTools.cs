@@ -5,10 +5,10 @@ namespace Skiff.Testing;
 /// <summary>crictl, which talks to containerd as the kubelet does; unpacked from the shared folder.</summary>
 public static class CriTools
 {
-    private static readonly string _folder = Path.Combine(Environment.GetEnvironmentVariable("HOME") ?? "/root", ".cache", "skiff-test", "cri-tools");
+    private const string Name = "cri-tools";
 
     /// <summary>The program, once <see cref="LocateAsync"/> has found it.</summary>
-    public static string Crictl { get; } = Path.Combine(_folder, "crictl");
+    public static string Crictl { get; } = Path.Combine(Cache.PathOf(Name), "crictl");
 
     /// <summary>Sees to it that it is there.</summary>
     /// <returns>What this machine lacks, or null.</returns>
@@ -30,9 +30,15 @@ public static class CriTools
             return $"no {archive}: crictl comes from there";
         }
 
-        _ = Directory.CreateDirectory(_folder);
-        var result = await Command.RunAsync(
-            new SpawnRequest { Path = "/usr/bin/env", Arguments = ["env", "tar", "xf", archive, "-C", _folder], Environment = ["PATH=/usr/bin:/bin"] }, TimeSpan.FromMinutes(2));
-        return result.Exit.Success ? null : throw new InvalidOperationException($"{archive} cannot be unpacked: {result.Error}");
+        _ = await Cache.FolderAsync(Name, async draft =>
+        {
+            var result = await Command.RunAsync(
+                new SpawnRequest { Path = "/usr/bin/env", Arguments = ["env", "tar", "xf", archive, "-C", draft], Environment = ["PATH=/usr/bin:/bin"] }, TimeSpan.FromMinutes(2));
+            if (!result.Exit.Success)
+            {
+                throw new InvalidOperationException($"{archive} cannot be unpacked: {result.Error}");
+            }
+        });
+        return null;
     }
 }
