@@ -3,7 +3,10 @@ using Skiff.Contract;
 using Skiff.Testing;
 using Xunit.v3;
 
-[assembly: Parallelization(Mode = Xunit.Sdk.ParallelMode.None)]
+// All that shares this machine's containerds, cgroups and processes is one collection, one test after another. Beside it runs, from the start,
+// only what has a machine of its own (Stations.EmulatedMachineTests).
+[assembly: Parallelization(Mode = Xunit.Sdk.ParallelMode.Collections, MaxThreads = 2)]
+[assembly: CollectionBehavior(CollectionBehavior.CollectionPerAssembly)]
 [assembly: AssemblyFixture(typeof(Containerds))]
 
 namespace Skiff.Contract;

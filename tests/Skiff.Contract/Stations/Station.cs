@@ -1,0 +1,64 @@
+using Skiff.Linux.Processes;
+using Skiff.Testing;
+
+namespace Skiff.Contract.Stations;
+
+/// <summary>What the tests on whole machines have in common: scripts from the shared folder, and the guests' image.</summary>
+internal sealed class Station : IDisposable
+{
+    private static readonly SemaphoreSlim _making = new(1, 1);
+
+    public static string Check => ScriptNamed("check.sh");
+
+    public string Folder { get; } = Directory.CreateTempSubdirectory("skiff-station-").FullName;
+
+    public string Image => Path.Combine(Folder, "image.tar");
+
+    public void Dispose() => Directory.Delete(Folder, recursive: true);
+
+    public static string ScriptNamed(string name) => Path.Combine(Repository.Root, "tests", "Skiff.Contract", "Stations", name);
+
+    public static async Task<CommandResult> RunAsync(TimeSpan limit, string[] environment, string script, params string[] arguments) => await Command.RunAsync(
+        new SpawnRequest
+        {
+            Path = "/bin/bash",
+            Arguments = ["bash", script, .. arguments],
+            Environment =
+            [
+                .. environment,
+                $"PATH={Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin",
+                $"HOME={Environment.GetEnvironmentVariable("HOME") ?? "/root"}",
+            ],
+        },
+        limit);
+
+    /// <summary>The folder of a station's scripts, or a skip that says what is missing.</summary>
+    public async Task<string> NeedAsync(string script)
+    {
+        if (Repository.Missing is { } missing)
+        {
+            Assert.Skip(missing);
+        }
+
+        var path = Path.Combine(Repository.Shared, script);
+        if (!File.Exists(path))
+        {
+            Assert.Skip($"no {path}: the station's scripts come from there");
+        }
+
+        // Every machine starts from this folder. It is made once, which takes minutes, and its script cannot do so for two at a time.
+        await _making.WaitAsync();
+        try
+        {
+            var root = await RunAsync(TimeSpan.FromMinutes(5), [], Path.Combine(Repository.Shared, "machine", "root.sh"));
+            Assert.True(root.Exit.Success, root.OutputText + root.Error);
+        }
+        finally
+        {
+            _ = _making.Release();
+        }
+
+        PrivateContainerd.GuestImage().Save(Image);
+        return Path.GetDirectoryName(path)!;
+    }
+}
