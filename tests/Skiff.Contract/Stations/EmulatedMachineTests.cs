@@ -49,10 +49,10 @@ public sealed partial class EmulatedMachineTests : IDisposable
             (CriTools.Crictl, CriTools.Crictl),
         ];
         var check = await Station.RunAsync(
-            TimeSpan.FromMinutes(16),
+            TimeSpan.FromMinutes(26),
             [],
             Path.Combine(machine, "run.sh"),
-            ["-t", "900", .. files.SelectMany(f => new[] { "-a", $"{f.From}:{f.To}" }), Station.ScriptNamed("contract.sh")]);
+            ["-t", "1500", .. files.SelectMany(f => new[] { "-a", $"{f.From}:{f.To}" }), Station.ScriptNamed("contract.sh")]);
         Assert.True(check.Exit.Success && check.OutputText.Contains("station ok", StringComparison.Ordinal) && check.OutputText.Contains("contract ok", StringComparison.Ordinal), check.OutputText + check.Error);
 
         // The tests of containerds that the machine does not have are skipped, and only those.
