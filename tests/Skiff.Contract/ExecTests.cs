@@ -122,14 +122,15 @@ public sealed class ExecTests(Containerds containerds)
         var containerd = await containerds.GetAsync(version);
         await using var container = RunningContainer.Of(containerd, ProgramTests.Id());
         using var runtime = await LateRuntime.MakeAsync(containerd);
-        var (_, ready) = containerd.InBackground(
-            "run", "--runtime", Repository.Shim, "--runtime-config-path", runtime.Settings, PrivateContainerd.Image, container.Id, "/sleep.native");
-        await SaysAsync(ready, "ready");
+        var said = Path.Combine(containerd.Folder, "said-" + ProgramTests.Id());
+        await File.WriteAllTextAsync(said, "");
+        _ = containerd.InBackground(
+            "run", "--detach", "--log-uri", "file://" + said, "--runtime", Repository.Shim, "--runtime-config-path", runtime.Settings,
+            PrivateContainerd.Image, container.Id, "/sleep.native");
+        await SaysAsync(said, "ready");
 
         // Asked of the shim itself: what is answered later on the same connection shows that a request is there and waits.
         using var shim = await container.ConnectToShimAsync();
-        var said = Path.Combine(containerd.Folder, "said-" + ProgramTests.Id());
-        await File.WriteAllTextAsync(said, "");
         var spec = new Any { TypeUrl = "types.containerd.io/opencontainers/runtime-spec/1/Process", Value = ByteString.CopyFromUtf8("""{"args":["/spin.native"],"cwd":"/"}""") };
         Assert.Null((await CallAsync(shim, "Exec", new ExecProcessRequest { Id = container.Id, ExecId = "e", Stdout = "file://" + said, Spec = spec }, Empty.Parser)).Error);
         Assert.Equal(
@@ -173,17 +174,18 @@ public sealed class ExecTests(Containerds containerds)
     /// <summary>runc, which returns from <c>start</c> and <c>exec</c> not before it is told to, however long the program has run by then.</summary>
     private sealed class LateRuntime : IDisposable
     {
+        private readonly string _path;
         private readonly SafeFileHandle _start;
         private readonly SafeFileHandle _exec;
 
         private LateRuntime(string path)
         {
-            Settings = path + ".toml";
-            _start = Held(path + ".start");
-            _exec = Held(path + ".exec");
+            _path = path;
+            _start = Hold(path + ".start");
+            _exec = Hold(path + ".exec");
         }
 
-        public string Settings { get; }
+        public string Settings => _path + ".toml";
 
         public static async Task<LateRuntime> MakeAsync(PrivateContainerd containerd)
         {
@@ -202,9 +204,9 @@ public sealed class ExecTests(Containerds containerds)
             return late;
         }
 
-        public void ReturnFromStart() => _start.Dispose();
+        public void ReturnFromStart() => Release(_path + ".start", _start);
 
-        public void ReturnFromExec() => _exec.Dispose();
+        public void ReturnFromExec() => Release(_path + ".exec", _exec);
 
         public void Dispose()
         {
@@ -212,11 +214,18 @@ public sealed class ExecTests(Containerds containerds)
             ReturnFromExec();
         }
 
-        // A FIFO that somebody could write to: its reader comes to the end when this is closed.
-        private static SafeFileHandle Held(string path)
+        // A FIFO that somebody could write to: its reader waits.
+        private static SafeFileHandle Hold(string path)
         {
             Fifo.Create(path, 0x180);
             return File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
+        }
+
+        // Who reads comes to the end. Who comes only now, because a program runs before the runtime is done with it, finds no FIFO to wait for.
+        private static void Release(string path, SafeFileHandle held)
+        {
+            File.Delete(path);
+            held.Dispose();
         }
     }
 }
