@@ -52,7 +52,7 @@ public sealed class LeaderElectorTests : IAsyncLifetime
         var first = Start("a");
         await PassAsync(() => first.Leads);
         var second = Start("b");
-        await SettleAsync();
+        await RestAsync();
         var before = _time.GetUtcNow();
         await first.StopAsync();
         await WaitAsync(() => second.Leads);
@@ -63,17 +63,24 @@ public sealed class LeaderElectorTests : IAsyncLifetime
     [Fact]
     public async Task the_lease_is_given_back_only_when_the_work_has_returned()
     {
+        var told = new TaskCompletionSource();
         var hold = new TaskCompletionSource();
-        var first = Start("a", () => hold.Task);
+        string? holder = null;
+        var first = Start("a", async () =>
+        {
+            told.SetResult();
+            await hold.Task;
+            holder = Holder;
+        });
         await PassAsync(() => first.Leads);
         var second = Start("b");
-        await SettleAsync();
+        await RestAsync();
         var stopping = first.StopAsync();
-        await SettleAsync();
-        Assert.Equal("a", Holder);
+        await told.Task.WaitAsync(_patience);
         Assert.False(second.Leads);
         hold.SetResult();
         await stopping.WaitAsync(_patience);
+        Assert.Equal("a", holder);
         await WaitAsync(() => second.Leads);
     }
 
@@ -83,7 +90,7 @@ public sealed class LeaderElectorTests : IAsyncLifetime
         var first = Start("a");
         await PassAsync(() => first.Leads);
         var second = Start("b");
-        await SettleAsync();
+        await RestAsync();
         _server.Intercept = r => r.Headers.UserAgent.ToString() == "a" ? MemoryApiServer.Status(HttpStatusCode.ServiceUnavailable, "ServiceUnavailable", "no") : null;
         var cut = _time.GetUtcNow();
         DateTimeOffset? stopped = null;
@@ -96,7 +103,11 @@ public sealed class LeaderElectorTests : IAsyncLifetime
         Assert.InRange(stopped!.Value - cut, 12 * _second, 21 * _second);
         Assert.InRange(_time.GetUtcNow() - cut, 22 * _second, 32 * _second);
         _server.Intercept = null;
-        await StepAsync(30 * _second);
+        for (var more = 0; more < 30; more++)
+        {
+            await StepAsync(_second);
+        }
+
         Assert.False(first.Leads);
         Assert.Equal(1, second.Terms);
     }
@@ -111,7 +122,7 @@ public sealed class LeaderElectorTests : IAsyncLifetime
         Assert.InRange(_time.GetUtcNow() - _time.Start, 0 * _second, 30 * _second);
         first.Hang = false;
         await StepAsync(10 * _second); // giving back hangs as well, for a shorter time
-        await SettleAsync();
+        await RestAsync();
     }
 
     [Fact]
@@ -198,20 +209,22 @@ public sealed class LeaderElectorTests : IAsyncLifetime
         return candidate;
     }
 
-    /// <summary>Lets what is under way come to rest; nothing here waits for real time.</summary>
-    private static Task SettleAsync() => Task.Delay(TimeSpan.FromMilliseconds(100));
+    /// <summary>
+    /// Waits until every candidate waits for the clock: what it does when it is woken is done in this time, however slow the machine is.
+    /// </summary>
+    private Task RestAsync() => WaitAsync(() => _candidates.TrueForAll(c => c.Rests));
 
     private async Task StepAsync(TimeSpan by)
     {
         _time.Advance(by);
-        await Task.Delay(TimeSpan.FromMilliseconds(10));
+        await RestAsync();
     }
 
     private static async Task WaitAsync(Func<bool> condition) => Assert.True(await Until.HoldsAsync(() => Task.FromResult(condition()), _patience));
 
     private async Task PassAsync(Func<bool> condition)
     {
-        await SettleAsync();
+        await RestAsync();
         for (var second = 0; second < 120 && !condition(); second++)
         {
             await StepAsync(_second);
@@ -223,14 +236,18 @@ public sealed class LeaderElectorTests : IAsyncLifetime
     private sealed class Candidate : IDisposable
     {
         private readonly CancellationTokenSource _stop = new();
+        private readonly WaitCounter _time;
+        private readonly LeaderElector _elector;
+        private volatile bool _hangs;
 
-        public Candidate(string name, MemoryApiServer server, TimeProvider time, Func<Task> last, bool endsByItself)
+        public Candidate(string name, MemoryApiServer server, TimeProvider clock, Func<Task> last, bool endsByItself)
         {
             Name = name;
+            var time = _time = new WaitCounter(clock);
             var client = new KubeClient(new Line(server, this), new Uri("http://api"), null, null, name, time);
-            var elector = new LeaderElector(
+            _elector = new LeaderElector(
                 client, new LeaderElectionOptions { Namespace = "skiff-system", Name = "leader", Identity = name }, NullLogger.Instance, time);
-            Running = elector.RunAsync(
+            Running = _elector.RunAsync(
                 async stop =>
                 {
                     Terms++;
@@ -261,6 +278,9 @@ public sealed class LeaderElectorTests : IAsyncLifetime
 
         public Task Running { get; }
 
+        /// <summary>Whether only the clock, or the end of a request that hangs, brings it on.</summary>
+        public bool Rests => Running.IsCompleted || ((_time.Waits > 0 || _hangs) && _elector.Leads == Leads);
+
         public async Task StopAsync()
         {
             await _stop.CancelAsync();
@@ -276,10 +296,81 @@ public sealed class LeaderElectorTests : IAsyncLifetime
             {
                 if (candidate.Hang)
                 {
+                    candidate._hangs = true;
+                    await using var ended = cancellationToken.Register(() => candidate._hangs = false);
                     await Task.Delay(Timeout.Infinite, cancellationToken);
                 }
 
                 return await base.SendAsync(request, cancellationToken);
+            }
+        }
+    }
+
+    /// <summary>A clock that knows how many waits for it are pending. The limit of a request is none: nobody waits until it comes.</summary>
+    private sealed class WaitCounter(TimeProvider clock) : TimeProvider
+    {
+        private int _waits;
+
+        public int Waits => Volatile.Read(ref _waits);
+
+        public override long TimestampFrequency => clock.TimestampFrequency;
+
+        public override DateTimeOffset GetUtcNow() => clock.GetUtcNow();
+
+        public override long GetTimestamp() => clock.GetTimestamp();
+
+        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
+        {
+            if (state is CancellationTokenSource)
+            {
+                return clock.CreateTimer(callback, state, dueTime, period);
+            }
+
+            var wait = new Wait(this);
+            return wait.Begin(clock.CreateTimer(
+                _ =>
+                {
+                    wait.End(); // before the callback, which may begin the next one
+                    callback(state);
+                },
+                null,
+                dueTime,
+                period));
+        }
+
+        private sealed class Wait(WaitCounter counter) : ITimer
+        {
+            private ITimer? _timer;
+            private int _over;
+
+            /// <summary>Counts it, now that the clock knows of it; when it is over already, this makes up for its end.</summary>
+            public Wait Begin(ITimer timer)
+            {
+                _timer = timer;
+                _ = Interlocked.Increment(ref counter._waits);
+                return this;
+            }
+
+            public void End()
+            {
+                if (Interlocked.Exchange(ref _over, 1) == 0)
+                {
+                    _ = Interlocked.Decrement(ref counter._waits);
+                }
+            }
+
+            public bool Change(TimeSpan dueTime, TimeSpan period) => throw new NotSupportedException("a delay is not changed");
+
+            public void Dispose()
+            {
+                End();
+                _timer!.Dispose();
+            }
+
+            public ValueTask DisposeAsync()
+            {
+                End();
+                return _timer!.DisposeAsync();
             }
         }
     }
