@@ -1,7 +1,6 @@
 using System.Collections.Concurrent;
 using System.Globalization;
 using System.Text;
-using Microsoft.Extensions.Logging.Abstractions;
 using Skiff.Kubernetes.Events;
 using Skiff.Kubernetes.Leadership;
 using Skiff.Kubernetes.Watching;
@@ -15,7 +14,7 @@ namespace Skiff.Kubernetes.Tests;
 /// reachable (<c>nsenter --net=/run/netns/kcp</c> for the shared cluster). kubectl is sought on PATH and in <c>../../bin</c> from the
 /// kubeconfig's folder, and the server's process id in <c>../run/kube-apiserver.pid</c>, as the shared cluster has them.
 /// </summary>
-public sealed class RealApiServerTests : IAsyncLifetime
+public sealed class RealApiServerTests(ITestOutputHelper output) : IAsyncLifetime
 {
     private const string Definition = """
         apiVersion: apiextensions.k8s.io/v1
@@ -37,6 +36,7 @@ public sealed class RealApiServerTests : IAsyncLifetime
     private static readonly string? _kubeconfig = Environment.GetEnvironmentVariable("SKIFF_E2E_KUBECONFIG");
 
     private readonly string _id = Guid.NewGuid().ToString("n")[..8];
+    private readonly OutputLogger _log = new(output); // a rare failure must tell why
     private KubeClient? _client;
 
     private KubeClient Client => _client!;
@@ -96,7 +96,7 @@ public sealed class RealApiServerTests : IAsyncLifetime
         Assert.True(File.Exists(pidFile), $"no {pidFile}: it says which process to restart");
         var seen = new ConcurrentDictionary<string, int>();
         var informer = new Informer<Thing>(
-            Client, Thing.Resource, new InformerOptions<Thing> { Selection = new Selection { Labels = $"run={_id}" } }, NullLogger.Instance, TimeProvider.System);
+            Client, Thing.Resource, new InformerOptions<Thing> { Selection = new Selection { Labels = $"run={_id}" } }, _log, TimeProvider.System);
         informer.OnChange(c => seen.AddOrUpdate($"{c.Kind} {c.Current.Metadata.Name}", 1, (_, n) => n + 1));
         using var stop = new CancellationTokenSource();
         var running = informer.RunAsync(stop.Token);
@@ -160,7 +160,7 @@ public sealed class RealApiServerTests : IAsyncLifetime
                     RenewDeadline = TimeSpan.FromSeconds(4),
                     RenewPeriod = TimeSpan.FromSeconds(1),
                 },
-                NullLogger.Instance,
+                _log,
                 TimeProvider.System);
             return ((elector, elector.RunAsync(lost => Task.Delay(Timeout.Infinite, lost), stop.Token)), stop);
         }
@@ -170,7 +170,7 @@ public sealed class RealApiServerTests : IAsyncLifetime
     public async Task events_are_seen_by_kubectl_describe_with_their_count()
     {
         var thing = (await Client.CreateAsync(Thing.Resource, Thing.Named(_id), default)).Value!;
-        await using (var recorder = new EventRecorder(Client, "skiff.test/tests", "pod-1", NullLogger.Instance, TimeProvider.System))
+        await using (var recorder = new EventRecorder(Client, "skiff.test/tests", "pod-1", _log, TimeProvider.System))
         {
             for (var i = 0; i < 5; i++)
             {
