@@ -20,7 +20,7 @@ internal static class KillNote
             KillLevel.Pod when IsFull(kill) => $"{name} used {Size(kill.Container.Peak!.Value)} of its memory limit{Of(kill.Container.Limit)}, and with that the pod all of its own{OfThePod(kill)}",
             KillLevel.Pod => $"the pod used all of its memory limit{OfThePod(kill)}; {name} {Used(kill.Container)}",
             KillLevel.Node => $"the node ran out of memory; {name} {Used(kill.Container)}",
-            _ => $"{name} was killed for want of memory",
+            _ => $"{name}{(kill.Container.Limit is { } limit ? $", which has a limit of {Size(limit)}," : "")} was killed for want of memory",
         });
         _ = text.Append(": ").Append(Killed(kill));
         if (kills > 1)

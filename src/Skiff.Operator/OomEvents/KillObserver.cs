@@ -330,6 +330,7 @@ internal sealed partial class KillObserver
                 Count = 1,
                 Level = victims is [var last, ..] ? last.Level : null,
                 Died = true,
+                Container = new MemoryReading { Limit = place.Limit },
                 Victim = victims.Count > 0 ? victims[0] : null,
                 At = at,
             },

@@ -76,6 +76,11 @@ public sealed class KillNoteTests
         "a container was killed for want of memory: the kernel killed it. Raise resources.limits.memory of the container, or let it use less.",
         _kill with { Level = null, Place = _kill.Place with { Container = null }, Container = new MemoryReading() });
 
+    [Fact]
+    public void a_kill_of_which_nobody_knows_the_level_in_a_container_that_has_a_limit() => Is(
+        "container app, which has a limit of 64Mi, was killed for want of memory: the kernel killed it. Raise resources.limits.memory of container app, or let it use less.",
+        _kill with { Level = null });
+
     [Theory]
     [InlineData(0, "0")]
     [InlineData(1023, "1023")]
