@@ -185,6 +185,40 @@ internal sealed partial class CgroupWatch : IDisposable
         return folder is not null && MemoryCgroup.Lives(folder, _unified, _processes);
     }
 
+    /// <summary>
+    /// Whose limit a container has just been killed for that is gone, when somebody heard the kernel say that memory had run out for its cgroup: it
+    /// says so for the limit of the cgroup and of those above, not for the machine's own want (memory.txt, "OOM Control").
+    /// </summary>
+    /// <returns>Null when it may be several.</returns>
+    public KillLevel? LevelOfGone(string podUid)
+    {
+        lock (_lock)
+        {
+            if (_pods.Values.FirstOrDefault(p => p.Uid == podUid) is not { } pod || MemoryCgroup.Read(pod.Folder, _unified) is not { LimitHits: not null } reading)
+            {
+                return null;
+            }
+
+            var now = _time.GetUtcNow();
+            var hit = MemoryCgroup.IsHit(pod.Before(now), reading);
+            pod.Looked(reading, now);
+            if (hit)
+            {
+                return KillLevel.Pod;
+            }
+
+            for (var above = Path.GetDirectoryName(pod.Folder); above is not null && above.Length > _memory.Length; above = Path.GetDirectoryName(above))
+            {
+                if (MemoryCgroup.Read(above, _unified) is not { LimitHits: 0 })
+                {
+                    return null;
+                }
+            }
+
+            return KillLevel.Container;
+        }
+    }
+
     /// <summary>How long after the end of a container its kill may still be counted: in the pod's count, where that has those of its containers.</summary>
     public TimeSpan CountsCome => _unified ? 2 * _podSettles : TimeSpan.Zero;
 
@@ -499,7 +533,7 @@ internal sealed partial class CgroupWatch : IDisposable
             var candidates = gone.Any(g => !g.Reported) ? gone.Where(g => !g.Reported).ToList() : gone;
             if (candidates.Count == 0 || candidates.Count > Math.Max(groups, 1))
             {
-                _seen(new Sighting(pod.Uid, null, missing, MemoryCgroup.IsHit(before, reading) ? KillLevel.Pod : null, now)
+                _seen(new Sighting(pod.Uid, null, missing, MemoryCgroup.Level(new(), new(), before, reading), now)
                 {
                     Gone = true,
                     Container = new MemoryReading { DiesWhole = whole },

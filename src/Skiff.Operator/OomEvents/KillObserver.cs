@@ -261,11 +261,32 @@ internal sealed partial class KillObserver
             return;
         }
 
-        var level = victims is [var last, ..] ? last.Level : seen.Level;
+        Take(
+            Attribute(
+                new OomKill
+                {
+                    PodUid = seen.PodUid,
+                    ContainerId = containerId,
+                    Place = place,
+                    Count = count,
+                    Processes = seen.Processes,
+                    Level = seen.Level,
+                    Died = died,
+                    Container = seen.Container,
+                    Pod = seen.Pod,
+                    At = seen.At,
+                },
+                victims),
+            seen);
+    }
 
-        // What could not be read of a cgroup any more is as the manifest has it.
-        var container = seen.Container with { Limit = seen.Container.Limit ?? place.Limit };
-        var pod = seen.Pod with { Limit = seen.Pod.Limit ?? place.PodLimit };
+    /// <summary>Says whose limit it was by all that is known: the kernel's log, which is certain, and the manifest where the cgroups could not be read any more.</summary>
+    private static OomKill Attribute(OomKill kill, IReadOnlyList<Victim> victims)
+    {
+        var place = kill.Place;
+        var level = victims is [var last, ..] ? last.Level : kill.Level;
+        var container = kill.Container with { Limit = kill.Container.Limit ?? place.Limit };
+        var pod = kill.Pod with { Limit = kill.Pod.Limit ?? place.PodLimit };
         if (place.HasThePodsLimit)
         {
             if (level == KillLevel.Container)
@@ -278,25 +299,12 @@ internal sealed partial class KillObserver
             container = container with { Limit = null };
         }
 
-        Take(
-            new OomKill
-            {
-                PodUid = seen.PodUid,
-                ContainerId = containerId,
-                Place = place,
-                Count = count,
-                Processes = seen.Processes,
-                Level = level,
-                Died = died,
-                Container = container,
-                Pod = pod,
-                Victim = victims.Count > 0 ? victims[0] : null,
-                At = seen.At,
-            },
-            seen);
+        return kill with { Level = level, Container = container, Pod = pod, Victim = victims.Count > 0 ? victims[0] : null };
     }
 
     /// <summary>Takes a kill that was not counted.</summary>
+    /// <param name="id">The container.</param>
+    /// <param name="pod">The pod whose status says so, some time later; null when containerd said so, just now.</param>
     private async Task TakeAsync(string id, string? pod)
     {
         var at = _time.GetUtcNow();
@@ -322,18 +330,18 @@ internal sealed partial class KillObserver
 
         var victims = _kernel.TakeOf(id);
         Take(
-            new OomKill
-            {
-                PodUid = podUid,
-                ContainerId = id,
-                Place = place,
-                Count = 1,
-                Level = victims is [var last, ..] ? last.Level : null,
-                Died = true,
-                Container = new MemoryReading { Limit = place.Limit },
-                Victim = victims.Count > 0 ? victims[0] : null,
-                At = at,
-            },
+            Attribute(
+                new OomKill
+                {
+                    PodUid = podUid,
+                    ContainerId = id,
+                    Place = place,
+                    Count = 1,
+                    Level = pod is null ? _watch.LevelOfGone(podUid) : null,
+                    Died = true,
+                    At = at,
+                },
+                victims),
             null);
     }
 

@@ -79,6 +79,31 @@ public sealed class CgroupWatchTests : IAsyncLifetime
         Assert.Equal([KillLevel.Pod, KillLevel.Node], await LevelsAsync(2));
     }
 
+    [Fact]
+    public async Task of_a_container_that_is_gone_the_cgroups_above_tell_whose_limit_it_was()
+    {
+        var pod = _cgroups.AddPod(_uid, Limit * 2);
+        await HoldsAsync(() => _watch.HasPod(_uid));
+        await DieUnseenAsync(Limit);
+        Assert.Equal(KillLevel.Container, _watch.LevelOfGone(_uid));
+        await DieUnseenAsync(Limit * 4);
+        Assert.Equal(KillLevel.Pod, _watch.LevelOfGone(_uid));
+        PodCgroups.LimitPod(pod, Limit * 8);
+        _cgroups.LimitPods(Limit);
+        await DieUnseenAsync(Limit * 4);
+        _time.Shift(TimeSpan.FromMinutes(1));
+        Assert.Null(_watch.LevelOfGone(_uid));
+        Assert.Null(_watch.LevelOfGone("another"));
+
+        async Task DieUnseenAsync(long limit)
+        {
+            // A name that no container has: a watch that sees it would count its kill.
+            var folder = PodCgroups.AddContainer(pod, "unseen", limit);
+            await _cgroups.KillAsync(folder);
+            await PodCgroups.RemoveAsync(folder);
+        }
+    }
+
     private static async Task HoldsAsync(Func<bool> condition, [System.Runtime.CompilerServices.CallerArgumentExpression(nameof(condition))] string what = "") =>
         Assert.True(await Until.HoldsAsync(() => Task.FromResult(condition()), _patience), what);
 
