@@ -186,11 +186,13 @@ internal sealed partial class CgroupWatch : IDisposable
     }
 
     /// <summary>
-    /// Whose limit a container has just been killed for that is gone, when somebody heard the kernel say that memory had run out for its cgroup: it
-    /// says so for the limit of the cgroup and of those above, not for the machine's own want (memory.txt, "OOM Control").
+    /// Whose limit a container was killed for that is gone, when somebody heard the kernel say that memory had run out for its cgroup: it says so
+    /// for the limit of the cgroup and of those above, not for the machine's own want (memory.txt, "OOM Control").
     /// </summary>
+    /// <param name="podUid">Its pod.</param>
+    /// <param name="justNow">Whether it was within the last moments; else the pod's hits may be those of other kills.</param>
     /// <returns>Null when it may be several.</returns>
-    public KillLevel? LevelOfGone(string podUid)
+    public KillLevel? LevelOfGone(string podUid, bool justNow)
     {
         lock (_lock)
         {
@@ -202,9 +204,9 @@ internal sealed partial class CgroupWatch : IDisposable
             var now = _time.GetUtcNow();
             var hit = MemoryCgroup.IsHit(pod.Before(now), reading);
             pod.Looked(reading, now);
-            if (hit)
+            if (justNow ? hit : reading.LimitHits > 0)
             {
-                return KillLevel.Pod;
+                return justNow ? KillLevel.Pod : null;
             }
 
             for (var above = Path.GetDirectoryName(pod.Folder); above is not null && above.Length > _memory.Length; above = Path.GetDirectoryName(above))
@@ -215,7 +217,8 @@ internal sealed partial class CgroupWatch : IDisposable
                 }
             }
 
-            return KillLevel.Container;
+            // v2 counts what was hit within, and also a container that was killed for the machine's want may be called killed for memory there.
+            return reading.HitsWithin == 0 ? null : KillLevel.Container;
         }
     }
 

@@ -337,7 +337,7 @@ internal sealed partial class KillObserver
                     ContainerId = id,
                     Place = place,
                     Count = 1,
-                    Level = pod is null ? _watch.LevelOfGone(podUid) : null,
+                    Level = _watch.LevelOfGone(podUid, justNow: pod is null),
                     Died = true,
                     At = at,
                 },

@@ -85,15 +85,17 @@ public sealed class CgroupWatchTests : IAsyncLifetime
         var pod = _cgroups.AddPod(_uid, Limit * 2);
         await HoldsAsync(() => _watch.HasPod(_uid));
         await DieUnseenAsync(Limit);
-        Assert.Equal(KillLevel.Container, _watch.LevelOfGone(_uid));
+        Assert.Equal([KillLevel.Container, KillLevel.Container], Levels());
         await DieUnseenAsync(Limit * 4);
-        Assert.Equal(KillLevel.Pod, _watch.LevelOfGone(_uid));
+        Assert.Equal([KillLevel.Pod, null], Levels());
         PodCgroups.LimitPod(pod, Limit * 8);
         _cgroups.LimitPods(Limit);
         await DieUnseenAsync(Limit * 4);
         _time.Shift(TimeSpan.FromMinutes(1));
-        Assert.Null(_watch.LevelOfGone(_uid));
-        Assert.Null(_watch.LevelOfGone("another"));
+        Assert.Equal([null, null], Levels());
+        Assert.Null(_watch.LevelOfGone("another", justNow: true));
+
+        KillLevel?[] Levels() => [_watch.LevelOfGone(_uid, justNow: true), _watch.LevelOfGone(_uid, justNow: false)];
 
         async Task DieUnseenAsync(long limit)
         {
