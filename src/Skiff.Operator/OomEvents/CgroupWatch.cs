@@ -204,9 +204,14 @@ internal sealed partial class CgroupWatch : IDisposable
             var now = _time.GetUtcNow();
             var hit = MemoryCgroup.IsHit(pod.Before(now), reading);
             pod.Looked(reading, now);
-            if (justNow ? hit : reading.LimitHits > 0)
+            if (justNow && hit)
             {
-                return justNow ? KillLevel.Pod : null;
+                return KillLevel.Pod;
+            }
+
+            if (!justNow && reading.LimitHits > 0)
+            {
+                return null;
             }
 
             for (var above = Path.GetDirectoryName(pod.Folder); above is not null && above.Length > _memory.Length; above = Path.GetDirectoryName(above))

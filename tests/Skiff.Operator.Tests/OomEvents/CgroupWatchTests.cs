@@ -1,6 +1,5 @@
 using Microsoft.Extensions.Logging.Abstractions;
 using Skiff.Operator.OomEvents;
-using Skiff.Testing;
 
 namespace Skiff.Operator.Tests.OomEvents;
 
@@ -25,7 +24,7 @@ public sealed class CgroupWatchTests : IAsyncLifetime
         _cgroups = new PodCgroups();
         _watch = new CgroupWatch(_cgroups.Root, "/proc", _baseline, Take, NullLogger.Instance, _time);
         _running = _watch.RunAsync(_stop.Token);
-        await HoldsAsync(() => _watch.Watches);
+        await Eventually.HoldsAsync(() => _watch.Watches);
     }
 
     public async ValueTask DisposeAsync()
@@ -52,7 +51,7 @@ public sealed class CgroupWatchTests : IAsyncLifetime
         // The watch cannot look at anything while it asks about this one.
         _baseline.Waits = Id('c');
         _ = PodCgroups.AddContainer(pod, Id('c'));
-        await HoldsAsync(() => _baseline.IsAsked);
+        await Eventually.HoldsAsync(() => _baseline.IsAsked);
         foreach (var folder in folders)
         {
             await _cgroups.KillAsync(folder);
@@ -71,7 +70,7 @@ public sealed class CgroupWatchTests : IAsyncLifetime
         var (first, second) = (await AddAsync(pod, 'a'), await AddAsync(pod, 'b'));
         await _cgroups.KillAsync(first);
         Assert.Equal([KillLevel.Pod], await LevelsAsync(1));
-        await HoldsAsync(() => _time.Waiting == 0);
+        await Eventually.HoldsAsync(() => _time.Waiting == 0);
         _time.Shift(TimeSpan.FromMinutes(1));
         PodCgroups.LimitPod(pod, Limit * 4);
         _cgroups.LimitPods(Limit);
@@ -83,7 +82,7 @@ public sealed class CgroupWatchTests : IAsyncLifetime
     public async Task of_a_container_that_is_gone_the_cgroups_above_tell_whose_limit_it_was()
     {
         var pod = _cgroups.AddPod(_uid, Limit * 2);
-        await HoldsAsync(() => _watch.HasPod(_uid));
+        await Eventually.HoldsAsync(() => _watch.HasPod(_uid));
         await DieUnseenAsync(Limit);
         Assert.Equal([KillLevel.Container, KillLevel.Container], Levels());
         await DieUnseenAsync(Limit * 4);
@@ -106,21 +105,18 @@ public sealed class CgroupWatchTests : IAsyncLifetime
         }
     }
 
-    private static async Task HoldsAsync(Func<bool> condition, [System.Runtime.CompilerServices.CallerArgumentExpression(nameof(condition))] string what = "") =>
-        Assert.True(await Until.HoldsAsync(() => Task.FromResult(condition()), _patience), what);
-
     private static string Id(char letter) => new(letter, 64);
 
     private async Task<string> AddAsync(string pod, char letter)
     {
         var folder = PodCgroups.AddContainer(pod, Id(letter), Limit * 4);
-        await HoldsAsync(() => _watch.CheckNow(Id(letter)));
+        await Eventually.HoldsAsync(() => _watch.CheckNow(Id(letter)));
         return folder;
     }
 
     private async Task<IReadOnlyList<KillLevel?>> LevelsAsync(int count)
     {
-        await HoldsAsync(() => Seen().Count >= count);
+        await Eventually.HoldsAsync(() => Seen().Count >= count);
         return [.. Seen().Select(s => s.Level)];
     }
 

@@ -16,8 +16,6 @@ public sealed class KillObserverTests : IAsyncDisposable
     private const string Container = "b7dc91347d1a098271e5b87b8c2127a8847b69898ced6778859ab5ca2df00acd";
     private const ulong Limit = 16 << 20;
 
-    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(30);
-
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("skf-observer-");
     private readonly CountingTime _time = new();
     private readonly CancellationTokenSource _stop = new();
@@ -65,7 +63,7 @@ public sealed class KillObserverTests : IAsyncDisposable
     {
         var pod = """{"metadata":{"name":"p","namespace":"ns"},"spec":{"containers":[{"name":"app"},{"name":"side"}]},"status":STATUS}""";
         var uid = (string)_server.Put(Pods, pod.Replace("STATUS", "{}", StringComparison.Ordinal))["metadata"]!["uid"]!;
-        await HoldsAsync(() => _directory.Knows(uid));
+        await Eventually.HoldsAsync(() => _directory.Knows(uid));
 
         // 1. It is counted, has settled, and waits for somebody to know the container's name: it asks at 5, 55, 255, 455 … ms.
         _observer.Seen(new Sighting(uid, Container, 1, KillLevel.Container, _time.GetUtcNow())
@@ -74,7 +72,7 @@ public sealed class KillObserverTests : IAsyncDisposable
             CountedInContainer = 1,
             CountedInPod = 1,
         });
-        await HoldsAsync(() => _time.Timers == 1);
+        await Eventually.HoldsAsync(() => _time.Timers == 1);
         Advance(100);
         Assert.Equal(3, _time.Timers);
 
@@ -85,17 +83,14 @@ public sealed class KillObserverTests : IAsyncDisposable
         var changed = JsonSerializer.Deserialize(ended, ApiJson.Default.Pod)!;
         var timers = _time.Timers;
         _observer.Changed(changed with { Metadata = changed.Metadata with { Uid = uid } });
-        await HoldsAsync(() => _time.Timers == timers + 1);
+        await Eventually.HoldsAsync(() => _time.Timers == timers + 1);
         Advance(1995);
         _ = _server.Put(Pods, ended);
-        await HoldsAsync(() => _pods.List() is [var known] && PodDirectory.NameOf(known, Container) == "app");
+        await Eventually.HoldsAsync(() => _pods.List() is [var known] && PodDirectory.NameOf(known, Container) == "app");
         Assert.Empty(_ledger.Series());
         Advance(200);
         Assert.StartsWith("container app used all of its memory limit of 16Mi", Assert.Single(_ledger.Series()).Note, StringComparison.Ordinal);
     });
-
-    private static async Task HoldsAsync(Func<bool> condition, [System.Runtime.CompilerServices.CallerArgumentExpression(nameof(condition))] string what = "") =>
-        Assert.True(await Until.HoldsAsync(() => Task.FromResult(condition()), _patience), what);
 
     private void Advance(int milliseconds)
     {

@@ -108,7 +108,7 @@ public sealed class OomEventsPartTests : IAsyncLifetime
         {
             var folder = PodCgroups.AddContainer(pod, $"{i}{Container[1..]}", Limit);
             await _cgroups.KillAsync(folder);
-            await WaitAsync(() => agent.Part.Metrics.Total == i + 1);
+            await Eventually.HoldsAsync(() => agent.Part.Metrics.Total == i + 1);
             await PodCgroups.RemoveAsync(folder);
         }
 
@@ -125,7 +125,7 @@ public sealed class OomEventsPartTests : IAsyncLifetime
         var folder = PodCgroups.AddContainer(pod, Container, Limit);
         await _cgroups.KillAsync(folder); // nobody had been asked to watch then
         var first = await StartAsync();
-        await WaitAsync(() => first.Part.Watched == 1);
+        await Eventually.HoldsAsync(() => first.Part.Watched == 1);
         await first.StopAsync();
         Assert.Empty(Events());
 
@@ -135,7 +135,7 @@ public sealed class OomEventsPartTests : IAsyncLifetime
         await second.StopAsync();
 
         var third = await StartAsync();
-        await WaitAsync(() => third.Part.Watched == 1);
+        await Eventually.HoldsAsync(() => third.Part.Watched == 1);
         await third.StopAsync();
         Assert.Null(Assert.Single(Events())["series"]);
     }
@@ -147,13 +147,13 @@ public sealed class OomEventsPartTests : IAsyncLifetime
         var first = await StartAsync();
         _server.Intercept = request => request.Method == HttpMethod.Get ? null : MemoryApiServer.Status(HttpStatusCode.ServiceUnavailable, "ServiceUnavailable", "soon");
         await _cgroups.KillAsync(PodCgroups.AddContainer(_cgroups.AddPod(uid), Container, Limit));
-        await WaitAsync(() => first.Part.Waiting == 1);
+        await Eventually.HoldsAsync(() => first.Part.Waiting == 1);
         await first.StopAsync();
         _server.Intercept = null;
         Assert.Empty(Events());
         var second = await StartAsync();
         _ = await EventAsync();
-        await WaitAsync(() => second.Part.Waiting == 0);
+        await Eventually.HoldsAsync(() => second.Part.Waiting == 0);
         await second.StopAsync();
         Assert.Single(Events());
     }
@@ -197,7 +197,7 @@ public sealed class OomEventsPartTests : IAsyncLifetime
         var uid = AddPod(Container);
         _ = await StartAsync(onWorkloads: true);
         await _cgroups.KillAsync(PodCgroups.AddContainer(_cgroups.AddPod(uid), Container, Limit));
-        await WaitAsync(() => Events().Count == 2);
+        await Eventually.HoldsAsync(() => Events().Count == 2);
         var workload = Assert.Single(Events(), e => (string)e["regarding"]!["kind"]! == "ReplicaSet");
         Assert.Equal("web", (string)workload["regarding"]!["name"]!);
         Assert.Equal("p", (string)workload["related"]!["name"]!);
@@ -226,7 +226,7 @@ public sealed class OomEventsPartTests : IAsyncLifetime
     {
         var agent = new Agent(_server, _cgroups.Root, _spool.FullName, onWorkloads);
         _agents.Add(agent);
-        await WaitAsync(() => agent.HasSynced && agent.Part.Problem is null);
+        await Eventually.HoldsAsync(() => agent.HasSynced && agent.Part.Problem is null);
         return agent;
     }
 
@@ -234,12 +234,9 @@ public sealed class OomEventsPartTests : IAsyncLifetime
 
     private async Task<JsonObject> EventAsync()
     {
-        await WaitAsync(() => Events().Count > 0);
+        await Eventually.HoldsAsync(() => Events().Count > 0);
         return Events()[0];
     }
-
-    private static async Task WaitAsync(Func<bool> condition, [System.Runtime.CompilerServices.CallerArgumentExpression(nameof(condition))] string what = "") =>
-        Assert.True(await Until.HoldsAsync(() => Task.FromResult(condition()), _patience), what);
 
     private sealed class Agent : IDisposable
     {
