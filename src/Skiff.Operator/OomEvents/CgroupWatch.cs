@@ -50,7 +50,8 @@ internal interface IKillBaseline
 /// <para>What is there is found by looking; inotify only says where to look again, and every <see cref="_resync"/> all is looked at.</para>
 /// <para>A container's cgroup may be removed before its count could be read: systemd removes an empty scope at once. On v2 the pod's count
 /// still has the kill. It is compared a little later, when the containers have had their turn; what is too much there belongs to a container
-/// that has just gone. On v1 counts do not add up; there containerd's event or the pod's status tells of it.</para>
+/// that has just gone. On v1 counts do not add up; but the kernel had said before that memory had run out, and with the container's exit that
+/// makes a kill, as it does when containerd's event or the pod's status tells of it.</para>
 /// <para>Whose limit it was shows by whose hits have risen since the kills before. A look may show hits of kills that are not counted yet: the pod's
 /// are those of all its containers, and when two of them are killed before the first is looked at, that look shows the hits of both. So hits
 /// that were seen are old only <see cref="_together"/> later. And a process that is dying may go on hitting the limit (v1): <see cref="_podSettles"/>
@@ -63,6 +64,7 @@ internal sealed partial class CgroupWatch : IDisposable
     private static readonly TimeSpan _poll = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan _podSettles = TimeSpan.FromMilliseconds(400);
     private static readonly TimeSpan _justGone = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan _lastWord = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan _together = TimeSpan.FromSeconds(2);
 
     // An OCI runtime makes the cgroup first and sets its limits then.
@@ -83,6 +85,7 @@ internal sealed partial class CgroupWatch : IDisposable
     private readonly string? _processes;
     private readonly IKillBaseline _baseline;
     private readonly Action<Sighting> _seen;
+    private readonly Action<string> _ranOut;
     private readonly ILogger _logger;
     private readonly TimeProvider _time;
     private CancellationToken _stop;
@@ -94,15 +97,17 @@ internal sealed partial class CgroupWatch : IDisposable
     /// <param name="processes">The node's /proc, when this process is in its pid namespace; else null.</param>
     /// <param name="baseline">What is known already.</param>
     /// <param name="seen">Called for each sighting, one at a time; must be quick.</param>
+    /// <param name="ranOut">Called with a container that was gone before its count could be read, when memory had run out for it or for a cgroup above; must be quick.</param>
     /// <param name="logger">Hears of what cannot be watched.</param>
     /// <param name="time">The clock.</param>
-    public CgroupWatch(string cgroups, string? processes, IKillBaseline baseline, Action<Sighting> seen, ILogger logger, TimeProvider time)
+    public CgroupWatch(string cgroups, string? processes, IKillBaseline baseline, Action<Sighting> seen, Action<string> ranOut, ILogger logger, TimeProvider time)
     {
         _unified = File.Exists(Path.Combine(cgroups, "cgroup.controllers"));
         _memory = _unified ? cgroups : Path.Combine(cgroups, "memory");
         _processes = processes;
         _baseline = baseline;
         _seen = seen;
+        _ranOut = ranOut;
         _logger = logger;
         _time = time;
     }
@@ -446,23 +451,47 @@ internal sealed partial class CgroupWatch : IDisposable
         }
     }
 
-    private void Follow(Container container) => _ = GuardAsync(container.Id, async () =>
+    private void Follow(Container container)
     {
-        await container.Counter.FollowAsync(
-            () =>
+        container.HasLastWord = !_unified;
+        _ = GuardAsync(container.Id, async () =>
+        {
+            try
+            {
+                var stop = container.StopWith(_stop);
+                await container.Counter.FollowAsync(
+                    () =>
+                    {
+                        lock (_lock)
+                        {
+                            return Check(container);
+                        }
+                    },
+                    _time,
+                    stop).ConfigureAwait(false);
+                lock (_lock)
+                {
+                    Remove(container);
+                }
+
+                if (container is { HasLastWord: true, Reported: false } && await container.Counter.RanOutAsync(_lastWord, _time, stop).ConfigureAwait(false))
+                {
+                    _ranOut(container.Id);
+                }
+            }
+            finally
             {
                 lock (_lock)
                 {
-                    return Check(container);
+                    container.HasLastWord = false;
+                    if (_containers.GetValueOrDefault(container.Id) != container)
+                    {
+                        container.Dispose();
+                    }
                 }
-            },
-            _time,
-            container.StopWith(_stop)).ConfigureAwait(false);
-        lock (_lock)
-        {
-            Remove(container);
-        }
-    });
+            }
+        });
+    }
 
     private void Follow(Pod pod, OomKillCounter counter) => _ = GuardAsync(pod.Uid, () => counter.FollowAsync(
         () =>
@@ -649,7 +678,15 @@ internal sealed partial class CgroupWatch : IDisposable
         {
             _ = Check(container);
             _ = _containers.Remove(container.Id);
-            container.Dispose();
+            if (container.HasLastWord)
+            {
+                container.EndIn(2 * _lastWord); // whoever follows it hears of its end, asks for the last word and disposes of it
+            }
+            else
+            {
+                container.Dispose();
+            }
+
             var now = _time.GetUtcNow();
             _ = container.Pod.Gone.RemoveAll(g => now - g.At > _justGone);
             container.Pod.Gone.Add((container, now));
@@ -706,6 +743,7 @@ internal sealed partial class CgroupWatch : IDisposable
         private readonly CancellationTokenSource _end = new();
         private readonly List<(MemoryReading Reading, DateTimeOffset At)> _looks = [(new(), DateTimeOffset.MinValue)];
         private CancellationTokenSource? _both;
+        private bool _isDisposed;
 
         public string Folder => folder;
 
@@ -730,9 +768,18 @@ internal sealed partial class CgroupWatch : IDisposable
 
         public CancellationToken StopWith(CancellationToken other) => (_both = CancellationTokenSource.CreateLinkedTokenSource(_end.Token, other)).Token;
 
+        /// <summary>Ends its waits in a while, if they have not come to their end by then.</summary>
+        public void EndIn(TimeSpan time) => _end.CancelAfter(time);
+
         /// <summary>Ends its waits, and closes its files.</summary>
         public virtual void Dispose()
         {
+            if (_isDisposed)
+            {
+                return;
+            }
+
+            _isDisposed = true;
             _end.Cancel();
             _both?.Dispose();
             _end.Dispose();
@@ -773,6 +820,9 @@ internal sealed partial class CgroupWatch : IDisposable
         public bool Reported { get; set; }
 
         public bool IsLookedAtAgain { get; set; }
+
+        /// <summary>Whether it is followed by somebody who waits, when it is gone, for what the kernel says last (v1).</summary>
+        public bool HasLastWord { get; set; }
 
         public override void Dispose()
         {

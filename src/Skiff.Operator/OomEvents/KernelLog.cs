@@ -15,8 +15,8 @@ namespace Skiff.Operator.OomEvents;
 internal sealed record Victim(string Name, int Pid, ulong? Bytes, KillLevel Level, string Cgroup);
 
 /// <summary>
-/// The kernel's log, for the names of victims (mm/oom_kill.c, dump_oom_victim and __oom_kill_process). It only adds to what was counted: the
-/// kernel limits how often it writes, and not every node lets us read it.
+/// The kernel's log, for the names of victims (mm/oom_kill.c, dump_oom_victim and __oom_kill_process). It adds to what was counted, and tells of
+/// a container that was gone before it could be; no more, because the kernel limits how often it writes, and not every node lets us read it.
 /// </summary>
 internal sealed class KernelLog
 {
@@ -30,8 +30,9 @@ internal sealed class KernelLog
 
     /// <summary>Reads what is written from now on, until cancelled, or at once when there is nothing to read.</summary>
     /// <param name="path">The node's /dev/kmsg.</param>
+    /// <param name="killedIn">Called with each container that a victim was in; must be quick.</param>
     /// <param name="cancellation">Ends it.</param>
-    public async Task FollowAsync(string path, CancellationToken cancellation)
+    public async Task FollowAsync(string path, Action<string> killedIn, CancellationToken cancellation)
     {
         try
         {
@@ -47,7 +48,10 @@ internal sealed class KernelLog
                         return; // /dev/null, which a node that is a container has in its place
                     }
 
-                    Take(Encoding.UTF8.GetString(buffer, 0, Math.Max(count, 0)));
+                    if (Take(Encoding.UTF8.GetString(buffer, 0, Math.Max(count, 0))) is { } container)
+                    {
+                        killedIn(container);
+                    }
                 }
             }
         }
@@ -76,7 +80,8 @@ internal sealed class KernelLog
     }
 
     /// <summary>Takes a record: its head, a semicolon, its line.</summary>
-    internal void Take(string record)
+    /// <returns>The container of a victim that it names; null when it names none, or one outside of containers.</returns>
+    internal string? Take(string record)
     {
         var line = record[(record.IndexOf(';', StringComparison.Ordinal) + 1)..].Split('\n', 2)[0];
         if (line.StartsWith(Constraint, StringComparison.Ordinal))
@@ -98,6 +103,8 @@ internal sealed class KernelLog
                         _victims.RemoveFirst();
                     }
                 }
+
+                return PodCgroupName.ContainerOf(cgroup);
             }
         }
         else if (line.IndexOf(Killed, StringComparison.Ordinal) is >= 0 and var at
@@ -110,11 +117,13 @@ internal sealed class KernelLog
                     if (node.Value.Pid == pid && node.Value.Bytes is null)
                     {
                         node.Value = node.Value with { Bytes = Kibibytes(line, "anon-rss:") + Kibibytes(line, "file-rss:") + Kibibytes(line, "shmem-rss:") };
-                        return;
+                        break;
                     }
                 }
             }
         }
+
+        return null;
     }
 
     /// <summary>Takes out the victims that were in a container, the last first.</summary>

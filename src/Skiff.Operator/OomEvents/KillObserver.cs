@@ -5,8 +5,9 @@ using Skiff.Operator.Api;
 namespace Skiff.Operator.OomEvents;
 
 /// <summary>
-/// Makes one kill of what the sources say. The kernel's counts (<see cref="CgroupWatch"/>) are the truth where they can be read; containerd's
-/// event and the pod's status stand in for them where a cgroup was gone too soon, or nobody watched.
+/// Makes one kill of what the sources say. The kernel's counts (<see cref="CgroupWatch"/>) are the truth where they can be read; where a cgroup
+/// was gone too soon, or nobody watched, others stand in for them: the pod's status; or the exit of a container that was killed, together with
+/// somebody's word that memory had run out for it, which may come before the exit or after it (containerd's event, the kernel's notice and log).
 /// </summary>
 internal sealed partial class KillObserver
 {
@@ -19,15 +20,16 @@ internal sealed partial class KillObserver
     private static readonly TimeSpan[] _looks = [.. new[] { 5, 10, 15, 20, 50, 50, 50, 50, 50 }.Select(m => TimeSpan.FromMilliseconds(m))];
     private static readonly TimeSpan _othersTurn = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan _namePatience = TimeSpan.FromSeconds(30);
-    private static readonly TimeSpan _toldEnd = TimeSpan.FromMinutes(1);
+    private static readonly TimeSpan _noted = TimeSpan.FromMinutes(1);
 
-    private const int MostTold = 1000;
+    private const int MostNoted = 1000;
 
     private readonly Lock _lock = new();
     private readonly Dictionary<string, Sighting> _settling = []; // by container
     private readonly HashSet<string> _exited = []; // of those that settle
     private readonly HashSet<string> _counted = []; // those that have settled, until the ledger has them
-    private readonly Dictionary<string, DateTimeOffset> _told = []; // containers of which containerd says so
+    private readonly Dictionary<string, DateTimeOffset> _told = []; // containers for which memory has run out
+    private readonly Dictionary<string, DateTimeOffset> _killed = []; // containers that were killed, and nobody knows why yet
     private readonly HashSet<string> _looking = []; // containers of which a status says so
     private readonly Dictionary<string, int> _byOthers = []; // kills by pod that were not taken from counts
     private readonly HashSet<Task> _working = [];
@@ -99,8 +101,7 @@ internal sealed partial class KillObserver
             case ContainerOom oom:
                 // On v1 it comes before the kill, and to its neighbours too: what is counted at the exit decides, if that can be read.
                 _ = _watch.CheckNow(oom.ContainerId);
-                Tell(oom.ContainerId);
-
+                RanOut(oom.ContainerId);
                 break;
             case ContainerExit exit:
                 var counted = _watch.CheckNow(exit.ContainerId);
@@ -109,15 +110,15 @@ internal sealed partial class KillObserver
                 {
                     _ = _settling.ContainsKey(exit.ContainerId) && _exited.Add(exit.ContainerId);
                     told = _told.Remove(exit.ContainerId);
+                    if (!told && !counted && exit.ExitStatus == Killed)
+                    {
+                        Note(_killed, exit.ContainerId);
+                    }
                 }
 
                 if (told && !counted && exit.ExitStatus == Killed)
                 {
-                    Start(async () =>
-                    {
-                        await Task.Delay(_watch.CountsCome, _time, _stop).ConfigureAwait(false);
-                        await TakeAsync(exit.ContainerId, null).ConfigureAwait(false);
-                    });
+                    TakeUncounted(exit.ContainerId);
                 }
 
                 break;
@@ -130,6 +131,21 @@ internal sealed partial class KillObserver
             default:
                 break;
         }
+    }
+
+    /// <summary>Takes that memory has run out for a container, or for a cgroup above it: if it is killed, or was a moment ago, then for that.</summary>
+    public void RanOut(string containerId)
+    {
+        lock (_lock)
+        {
+            if (!_killed.Remove(containerId))
+            {
+                Note(_told, containerId);
+                return;
+            }
+        }
+
+        TakeUncounted(containerId);
     }
 
     /// <summary>Takes what a pod's status says: of the time when nobody watched, and of cgroups that were gone too soon.</summary>
@@ -173,22 +189,26 @@ internal sealed partial class KillObserver
         await Task.WhenAll(working).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
 
-    private void Tell(string id)
+    /// <summary>Notes a container, for a while.</summary>
+    private void Note(Dictionary<string, DateTimeOffset> containers, string id)
     {
-        lock (_lock)
+        var now = _time.GetUtcNow();
+        foreach (var old in containers.Where(t => now - t.Value > _noted).Select(t => t.Key).ToList())
         {
-            var now = _time.GetUtcNow();
-            foreach (var old in _told.Where(t => now - t.Value > _toldEnd).Select(t => t.Key).ToList())
-            {
-                _ = _told.Remove(old);
-            }
+            _ = containers.Remove(old);
+        }
 
-            if (_told.Count < MostTold)
-            {
-                _told[id] = now;
-            }
+        if (containers.Count < MostNoted)
+        {
+            containers[id] = now;
         }
     }
+
+    private void TakeUncounted(string id) => Start(async () =>
+    {
+        await Task.Delay(_watch.CountsCome, _time, _stop).ConfigureAwait(false);
+        await TakeAsync(id, null).ConfigureAwait(false);
+    });
 
     /// <summary>Waits until it shows whether the container dies, and takes all that was killed meanwhile as one.</summary>
     private async Task SettleAsync(string id)
@@ -322,7 +342,7 @@ internal sealed partial class KillObserver
                 return;
             }
 
-            if (_byOthers.Count < MostTold)
+            if (_byOthers.Count < MostNoted)
             {
                 _byOthers[podUid] = _byOthers.GetValueOrDefault(podUid) + 1;
             }

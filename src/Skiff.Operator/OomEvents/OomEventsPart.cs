@@ -96,7 +96,7 @@ internal sealed partial class OomEventsPart
     public async Task RunAsync(CancellationToken cancellation)
     {
         var observer = _observer = new KillObserver(
-            self => new CgroupWatch(_options.Cgroups, _options.Processes, _ledger, self.Seen, _logger, _time),
+            self => new CgroupWatch(_options.Cgroups, _options.Processes, _ledger, self.Seen, self.RanOut, _logger, _time),
             _ledger, _directory, _kernel, Metrics, Incidents, _logger, _time, cancellation);
         using var watch = observer.Watch;
         var reporter = _reporter = new KillReporter(_ledger, _writer, IsThere, _logger, _time);
@@ -113,7 +113,7 @@ internal sealed partial class OomEventsPart
         await Loops.RunAsync(
             cancellation,
             watch.RunAsync,
-            stop => FollowKernelAsync(stop),
+            stop => FollowKernelAsync(observer, stop),
             stop => FollowContainerdAsync(observer, stop),
             reporter.RunAsync).ConfigureAwait(false);
         await observer.CompleteAsync().ConfigureAwait(false);
@@ -133,11 +133,11 @@ internal sealed partial class OomEventsPart
     /// <summary>Removes the ledger: no agent will come who could use it.</summary>
     public void Forget() => _ledger.Remove();
 
-    private async Task FollowKernelAsync(CancellationToken cancellation)
+    private async Task FollowKernelAsync(KillObserver observer, CancellationToken cancellation)
     {
         if (_options.KernelLog is { } path)
         {
-            await _kernel.FollowAsync(path, cancellation).ConfigureAwait(false);
+            await _kernel.FollowAsync(path, observer.RanOut, cancellation).ConfigureAwait(false);
         }
 
         await Task.Delay(Timeout.Infinite, cancellation).ConfigureAwait(false);

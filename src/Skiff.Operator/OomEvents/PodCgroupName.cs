@@ -73,6 +73,16 @@ internal static class PodCgroupName
         return id.Length is >= 12 and <= LongestContainer && id.All(IsWord) ? id : null;
     }
 
+    /// <summary>The id of the container that a cgroup is of, or is in.</summary>
+    /// <param name="cgroup">The cgroup's path in its hierarchy.</param>
+    /// <returns>Null when it is in no container of a pod.</returns>
+    public static string? ContainerOf(string cgroup)
+    {
+        var names = cgroup.Split('/');
+        var pod = Array.FindLastIndex(names, n => PodUid(n) is not null);
+        return pod >= 0 && pod + 1 < names.Length ? ContainerId(names[pod + 1]) : null;
+    }
+
     private static bool Is(string name, string word) => name == word || name.EndsWith("-" + word, StringComparison.Ordinal);
 
     private static string Trim(string name, string end) => name.EndsWith(end, StringComparison.Ordinal) ? name[..^end.Length] : name;

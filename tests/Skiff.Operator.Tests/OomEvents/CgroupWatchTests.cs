@@ -1,4 +1,6 @@
+using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging.Abstractions;
+using Skiff.Linux.Processes;
 using Skiff.Operator.OomEvents;
 
 namespace Skiff.Operator.Tests.OomEvents;
@@ -13,6 +15,7 @@ public sealed class CgroupWatchTests : IAsyncLifetime
     private readonly string _uid = Guid.NewGuid().ToString();
     private readonly CancellationTokenSource _stop = new();
     private readonly List<Sighting> _seen = [];
+    private readonly ConcurrentQueue<string> _ranOut = [];
     private readonly Baseline _baseline = new();
     private readonly ShiftedTime _time = new();
     private PodCgroups _cgroups = null!;
@@ -22,7 +25,7 @@ public sealed class CgroupWatchTests : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         _cgroups = new PodCgroups();
-        _watch = new CgroupWatch(_cgroups.Root, "/proc", _baseline, Take, NullLogger.Instance, _time);
+        _watch = new CgroupWatch(_cgroups.Root, "/proc", _baseline, Take, _ranOut.Enqueue, NullLogger.Instance, _time);
         _running = _watch.RunAsync(_stop.Token);
         await Eventually.HoldsAsync(() => _watch.Watches);
     }
@@ -48,10 +51,7 @@ public sealed class CgroupWatchTests : IAsyncLifetime
         var pod = _cgroups.AddPod(_uid, Limit);
         var folders = new[] { await AddAsync(pod, 'a'), await AddAsync(pod, 'b') };
 
-        // The watch cannot look at anything while it asks about this one.
-        _baseline.Waits = Id('c');
-        _ = PodCgroups.AddContainer(pod, Id('c'));
-        await Eventually.HoldsAsync(() => _baseline.IsAsked);
+        await BlindAsync(pod);
         foreach (var folder in folders)
         {
             await _cgroups.KillAsync(folder);
@@ -103,6 +103,45 @@ public sealed class CgroupWatchTests : IAsyncLifetime
             await _cgroups.KillAsync(folder);
             await PodCgroups.RemoveAsync(folder);
         }
+    }
+
+    [Fact]
+    public async Task of_a_container_that_is_gone_before_it_is_looked_at_the_kernels_word_or_the_pods_count_is_left()
+    {
+        var pod = _cgroups.AddPod(_uid, Limit * 8);
+        var folders = new[] { await AddAsync(pod, 'a'), await AddAsync(pod, 'b') };
+        await BlindAsync(pod);
+        await _cgroups.KillAsync(folders[0]);
+        var child = _cgroups.Run(folders[1], "sleep.native");
+        await Eventually.HoldsAsync(() => File.ReadAllText(folders[1] + "/cgroup.procs").Length > 0);
+        _ = child.Signal(Signals.Kill);
+        _ = await child.Exit.WaitAsync(_patience);
+        foreach (var folder in folders)
+        {
+            await PodCgroups.RemoveAsync(folder);
+        }
+
+        _baseline.Release.Set();
+        await Eventually.HoldsAsync(() => Seen().Count + _ranOut.Count > 0);
+        await Eventually.HoldsAsync(() => _watch.Watched == 1);
+        if (PodCgroups.Unified)
+        {
+            Assert.True(Assert.Single(Seen()).Gone);
+            Assert.Empty(_ranOut);
+        }
+        else
+        {
+            Assert.Equal(Id('a'), Assert.Single(_ranOut));
+            Assert.Empty(Seen());
+        }
+    }
+
+    /// <summary>Keeps the watch from looking at anything, as a machine does that has no processor for it: it asks about one more, and gets no answer yet.</summary>
+    private async Task BlindAsync(string pod)
+    {
+        _baseline.Waits = Id('c');
+        _ = PodCgroups.AddContainer(pod, Id('c'));
+        await Eventually.HoldsAsync(() => _baseline.IsAsked);
     }
 
     private static string Id(char letter) => new(letter, 64);

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
+using Skiff.Containerd.Containers;
 using Skiff.Kubernetes;
 using Skiff.Kubernetes.Watching;
 using Skiff.Linux.Files;
@@ -14,6 +15,7 @@ public sealed class KillObserverTests : IAsyncDisposable
 {
     private const string Pods = "api/v1/namespaces/ns/pods";
     private const string Container = "b7dc91347d1a098271e5b87b8c2127a8847b69898ced6778859ab5ca2df00acd";
+    private const string Other = "0123456789012345678901234567890123456789012345678901234567890123";
     private const ulong Limit = 16 << 20;
 
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("skf-observer-");
@@ -34,7 +36,7 @@ public sealed class KillObserverTests : IAsyncDisposable
         _directory = new PodDirectory(_pods, null, _time);
         _ledger = KillLedger.Open(new RootedTree("/"), _folder.FullName, "boot", onWorkload: false, NullLogger.Instance, _time);
         _observer = new KillObserver(
-            observer => new CgroupWatch(_folder.FullName, null, _ledger, observer.Seen, NullLogger.Instance, _time),
+            observer => new CgroupWatch(_folder.FullName, null, _ledger, observer.Seen, observer.RanOut, NullLogger.Instance, _time),
             _ledger,
             _directory,
             new KernelLog(),
@@ -91,6 +93,40 @@ public sealed class KillObserverTests : IAsyncDisposable
         Advance(200);
         Assert.StartsWith("container app used all of its memory limit of 16Mi", Assert.Single(_ledger.Series()).Note, StringComparison.Ordinal);
     });
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task an_exit_that_nobody_counted_is_a_memory_kill_when_memory_had_run_out_whichever_is_heard_of_first(bool exitIsFirst)
+    {
+        var uid = (string)_server.Put(Pods, $$$$"""
+            {"metadata":{"name":"p","namespace":"ns"},"spec":{"containers":[{"name":"app"},{"name":"side"}]},"status":{"containerStatuses":[
+                {"name":"app","containerID":"containerd://{{{{Container}}}}"}, {"name":"side","containerID":"containerd://{{{{Other}}}}"}]}}
+            """)["metadata"]!["uid"]!;
+        await Eventually.HoldsAsync(() => _directory.Knows(uid));
+        _observer.Happened(new ContainerExit(Other, 137)); // killed by somebody else
+        foreach (var exits in new[] { exitIsFirst, !exitIsFirst })
+        {
+            if (exits)
+            {
+                _observer.Happened(new ContainerExit(Container, 137));
+            }
+            else
+            {
+                _observer.RanOut(Container);
+            }
+        }
+
+        await _observer.CompleteAsync();
+        var told = Assert.Single(_ledger.Series());
+        Assert.Equal(("OOMKilled", "spec.containers{app}", 1), (told.Reason, told.Regarding.FieldPath, told.Count));
+
+        // Words that come later, of the same.
+        _observer.RanOut(Container);
+        _observer.Happened(new ContainerExit(Container, 137));
+        await _observer.CompleteAsync();
+        Assert.Equal(1, Assert.Single(_ledger.Series()).Count);
+    }
 
     private void Advance(int milliseconds)
     {

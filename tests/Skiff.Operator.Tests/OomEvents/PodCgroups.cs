@@ -6,7 +6,7 @@ namespace Skiff.Operator.Tests.OomEvents;
 /// <summary>A corner of this machine's own memory hierarchy, laid out as a kubelet with the cgroupfs driver does.</summary>
 internal sealed class PodCgroups : IAsyncDisposable
 {
-    private static readonly bool _unified = File.Exists("/sys/fs/cgroup/cgroup.controllers");
+    public static readonly bool Unified = File.Exists("/sys/fs/cgroup/cgroup.controllers");
 
     private static readonly bool _machineSwaps = File.ReadLines("/proc/swaps").Count() > 1;
 
@@ -17,7 +17,7 @@ internal sealed class PodCgroups : IAsyncDisposable
 
     public PodCgroups()
     {
-        _top = (_unified ? "/sys/fs/cgroup/" : "/sys/fs/cgroup/memory/") + _name;
+        _top = (Unified ? "/sys/fs/cgroup/" : "/sys/fs/cgroup/memory/") + _name;
         try
         {
             Make(_top);
@@ -34,14 +34,14 @@ internal sealed class PodCgroups : IAsyncDisposable
             Assert.Skip("no guests: run hack/guests");
         }
 
-        if (!_unified)
+        if (!Unified)
         {
             _ = File.CreateSymbolicLink(Path.Combine(_view.FullName, "memory"), _top);
         }
     }
 
     /// <summary>What stands for /sys/fs/cgroup.</summary>
-    public string Root => _unified ? _top : _view.FullName;
+    public string Root => Unified ? _top : _view.FullName;
 
     /// <summary>Makes a pod's cgroup.</summary>
     public string AddPod(string uid, long? limit = null)
@@ -119,7 +119,7 @@ internal sealed class PodCgroups : IAsyncDisposable
     private static void Make(string folder)
     {
         _ = Directory.CreateDirectory(folder);
-        if (_unified)
+        if (Unified)
         {
             File.WriteAllText(folder + "/cgroup.subtree_control", "+memory");
         }
@@ -133,17 +133,17 @@ internal sealed class PodCgroups : IAsyncDisposable
         }
 
         // v1 takes no limit of memory above that of memory and swap.
-        var swap = folder + (_unified ? "/memory.swap.max" : "/memory.memsw.limit_in_bytes");
+        var swap = folder + (Unified ? "/memory.swap.max" : "/memory.memsw.limit_in_bytes");
         swaps &= File.Exists(swap);
-        if (swaps && !_unified)
+        if (swaps && !Unified)
         {
             File.WriteAllText(swap, "-1");
         }
 
-        File.WriteAllText(folder + (_unified ? "/memory.max" : "/memory.limit_in_bytes"), $"{bytes}");
+        File.WriteAllText(folder + (Unified ? "/memory.max" : "/memory.limit_in_bytes"), $"{bytes}");
         if (swaps)
         {
-            File.WriteAllText(swap, _unified ? "0" : $"{bytes}");
+            File.WriteAllText(swap, Unified ? "0" : $"{bytes}");
         }
     }
 }
