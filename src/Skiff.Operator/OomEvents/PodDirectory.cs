@@ -75,7 +75,7 @@ internal sealed class PodDirectory
         for (var waited = TimeSpan.Zero; ; waited += pause)
         {
             var owner = _containerd is not null && containerId is not null ? await _containerd.OwnerAsync(containerId, cancellation).ConfigureAwait(false) : null;
-            var pod = (podUid ?? owner?.PodUid) is { } uid ? Find(uid) : null;
+            var pod = (podUid ?? owner?.PodUid) is { } uid ? Find(uid) : containerId is not null ? FindWith(containerId) : null;
             var name = owner?.Container ?? (pod is not null && containerId is not null ? NameOf(pod, containerId) : null);
             if ((pod is not null && (name is not null || containerId is null || owner is { Container: null })) || waited >= patience)
             {
@@ -94,7 +94,7 @@ internal sealed class PodDirectory
     internal static string? NameOf(Pod pod, string containerId)
     {
         var statuses = pod.Status?.All.ToList() ?? [];
-        if (statuses.FirstOrDefault(s => Is(s.ContainerId) || Is(s.State?.Terminated?.ContainerId) || Is(s.LastState?.Terminated?.ContainerId)) is { } known)
+        if (statuses.FirstOrDefault(s => IsOf(s, containerId)) is { } known)
         {
             return known.Name;
         }
@@ -103,8 +103,6 @@ internal sealed class PodDirectory
         var names = Containers(pod).Select(c => c.Name).OfType<string>().ToList();
         var possible = names.Where(n => statuses.FirstOrDefault(s => s.Name == n) is not { ContainerId.Length: > 0, State.Running: not null }).ToList();
         return names is [var single] ? single : possible is [var only] ? only : null;
-
-        bool Is(string? id) => id?.EndsWith("://" + containerId, StringComparison.Ordinal) == true;
     }
 
     /// <summary>The part of a pod that a container is (kubelet, container/ref.go).</summary>
@@ -113,6 +111,13 @@ internal sealed class PodDirectory
         return container is null ? null : $"spec.{(Has(pod.Spec?.InitContainers) ? "initContainers" : Has(pod.Spec?.EphemeralContainers) ? "ephemeralContainers" : "containers")}{{{container}}}";
 
         bool Has(IReadOnlyList<PodContainer>? list) => list?.Any(c => c.Name == container) == true;
+    }
+
+    private static bool IsOf(ContainerStatus status, string containerId)
+    {
+        return Is(status.ContainerId) || Is(status.State?.Terminated?.ContainerId) || Is(status.LastState?.Terminated?.ContainerId);
+
+        bool Is(string? id) => id?.EndsWith("://" + containerId, StringComparison.Ordinal) == true;
     }
 
     private static IEnumerable<PodContainer> Containers(Pod pod) =>
@@ -151,6 +156,9 @@ internal sealed class PodDirectory
             return _deleted.TryGetValue(uid, out var last) ? last.Pod : null;
         }
     }
+
+    /// <summary>The pod whose status has a container; containerd may have forgotten it already, when nobody says whose it was.</summary>
+    private Pod? FindWith(string containerId) => _pods.List().FirstOrDefault(p => (p.Status?.All ?? []).Any(s => IsOf(s, containerId)));
 
     private void Remember(string uid, Pod pod)
     {
