@@ -170,7 +170,6 @@ public sealed class OomKillCounter : IDisposable
 
         // The eventfd is told of the removal, too, by a work queue some time later (memcg_event_remove): one notice alone may be that.
         const ulong withRemoval = 2;
-        Take();
         using var limit = new CancellationTokenSource(patience, time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellation);
         try

@@ -474,7 +474,7 @@ internal sealed partial class CgroupWatch : IDisposable
                     Remove(container);
                 }
 
-                if (container is { HasLastWord: true, Reported: false } && await container.Counter.RanOutAsync(_lastWord, _time, stop).ConfigureAwait(false))
+                if (!container.Reported && await container.Counter.RanOutAsync(_lastWord, _time, stop).ConfigureAwait(false))
                 {
                     _ranOut(container.Id);
                 }
@@ -491,6 +491,16 @@ internal sealed partial class CgroupWatch : IDisposable
                 }
             }
         });
+    }
+
+    /// <summary>Ends what follows a container that is gone, if it has not come to its end by itself.</summary>
+    private async Task EndAsync(Container container)
+    {
+        await Task.Delay(2 * _lastWord, _time, _stop).ConfigureAwait(false);
+        lock (_lock)
+        {
+            container.Dispose();
+        }
     }
 
     private void Follow(Pod pod, OomKillCounter counter) => _ = GuardAsync(pod.Uid, () => counter.FollowAsync(
@@ -680,7 +690,7 @@ internal sealed partial class CgroupWatch : IDisposable
             _ = _containers.Remove(container.Id);
             if (container.HasLastWord)
             {
-                container.EndIn(2 * _lastWord); // whoever follows it hears of its end, asks for the last word and disposes of it
+                _ = GuardAsync(container.Id, () => EndAsync(container)); // whoever follows it hears that it is gone, and has to ask for the last word
             }
             else
             {
@@ -767,9 +777,6 @@ internal sealed partial class CgroupWatch : IDisposable
         }
 
         public CancellationToken StopWith(CancellationToken other) => (_both = CancellationTokenSource.CreateLinkedTokenSource(_end.Token, other)).Token;
-
-        /// <summary>Ends its waits in a while, if they have not come to their end by then.</summary>
-        public void EndIn(TimeSpan time) => _end.CancelAfter(time);
 
         /// <summary>Ends its waits, and closes its files.</summary>
         public virtual void Dispose()

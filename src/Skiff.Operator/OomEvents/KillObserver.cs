@@ -104,21 +104,16 @@ internal sealed partial class KillObserver
                 RanOut(oom.ContainerId);
                 break;
             case ContainerExit exit:
-                var counted = _watch.CheckNow(exit.ContainerId);
-                bool told;
+                var uncounted = !_watch.CheckNow(exit.ContainerId) && exit.ExitStatus == Killed;
                 lock (_lock)
                 {
                     _ = _settling.ContainsKey(exit.ContainerId) && _exited.Add(exit.ContainerId);
-                    told = _told.Remove(exit.ContainerId);
-                    if (!told && !counted && exit.ExitStatus == Killed)
-                    {
-                        Note(_killed, exit.ContainerId);
-                    }
+                    _ = !uncounted && _told.Remove(exit.ContainerId);
                 }
 
-                if (told && !counted && exit.ExitStatus == Killed)
+                if (uncounted)
                 {
-                    TakeUncounted(exit.ContainerId);
+                    TakeHalf(exit.ContainerId, _killed, _told);
                 }
 
                 break;
@@ -134,19 +129,7 @@ internal sealed partial class KillObserver
     }
 
     /// <summary>Takes that memory has run out for a container, or for a cgroup above it: if it is killed, or was a moment ago, then for that.</summary>
-    public void RanOut(string containerId)
-    {
-        lock (_lock)
-        {
-            if (!_killed.Remove(containerId))
-            {
-                Note(_told, containerId);
-                return;
-            }
-        }
-
-        TakeUncounted(containerId);
-    }
+    public void RanOut(string containerId) => TakeHalf(containerId, _told, _killed);
 
     /// <summary>Takes what a pod's status says: of the time when nobody watched, and of cgroups that were gone too soon.</summary>
     public void Changed(Pod pod)
@@ -189,26 +172,37 @@ internal sealed partial class KillObserver
         await Task.WhenAll(working).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
 
-    /// <summary>Notes a container, for a while.</summary>
-    private void Note(Dictionary<string, DateTimeOffset> containers, string id)
+    /// <summary>Takes one half of a kill that was not counted: that a container was killed, or that memory had run out for it. With the other half it is a kill.</summary>
+    /// <param name="id">The container.</param>
+    /// <param name="half">Those of which this half is known; it is kept there for a while.</param>
+    /// <param name="other">Those of which the other is.</param>
+    private void TakeHalf(string id, Dictionary<string, DateTimeOffset> half, Dictionary<string, DateTimeOffset> other)
     {
-        var now = _time.GetUtcNow();
-        foreach (var old in containers.Where(t => now - t.Value > _noted).Select(t => t.Key).ToList())
+        lock (_lock)
         {
-            _ = containers.Remove(old);
+            if (!other.Remove(id))
+            {
+                var now = _time.GetUtcNow();
+                foreach (var old in half.Where(h => now - h.Value > _noted).Select(h => h.Key).ToList())
+                {
+                    _ = half.Remove(old);
+                }
+
+                if (half.Count < MostNoted)
+                {
+                    half[id] = now;
+                }
+
+                return;
+            }
         }
 
-        if (containers.Count < MostNoted)
+        Start(async () =>
         {
-            containers[id] = now;
-        }
+            await Task.Delay(_watch.CountsCome, _time, _stop).ConfigureAwait(false);
+            await TakeAsync(id, null).ConfigureAwait(false);
+        });
     }
-
-    private void TakeUncounted(string id) => Start(async () =>
-    {
-        await Task.Delay(_watch.CountsCome, _time, _stop).ConfigureAwait(false);
-        await TakeAsync(id, null).ConfigureAwait(false);
-    });
 
     /// <summary>Waits until it shows whether the container dies, and takes all that was killed meanwhile as one.</summary>
     private async Task SettleAsync(string id)

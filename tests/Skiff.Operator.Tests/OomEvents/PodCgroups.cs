@@ -6,6 +6,7 @@ namespace Skiff.Operator.Tests.OomEvents;
 /// <summary>A corner of this machine's own memory hierarchy, laid out as a kubelet with the cgroupfs driver does.</summary>
 internal sealed class PodCgroups : IAsyncDisposable
 {
+    /// <summary>Whether this machine's hierarchy is v2.</summary>
     public static readonly bool Unified = File.Exists("/sys/fs/cgroup/cgroup.controllers");
 
     private static readonly bool _machineSwaps = File.ReadLines("/proc/swaps").Count() > 1;
