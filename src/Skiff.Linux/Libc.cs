@@ -112,6 +112,9 @@ internal static unsafe partial class Libc
     internal static partial int kill(int pid, int signal);
 
     [LibraryImport(Library, SetLastError = true)]
+    internal static partial int klogctl(int type, byte* buffer, int size);
+
+    [LibraryImport(Library, SetLastError = true)]
     internal static partial int prctl(int option, nuint a, nuint b, nuint c, nuint d);
 
     [LibraryImport(Library, SetLastError = true)]

@@ -18,8 +18,9 @@ public sealed record ContainerOom(string ContainerId) : ContainerEvent(Container
 
 /// <summary>Its first process has ended.</summary>
 /// <param name="ContainerId">Which.</param>
+/// <param name="Pid">The process, as containerd counts them.</param>
 /// <param name="ExitStatus">How; 128 and the signal's number when it was killed.</param>
-public sealed record ContainerExit(string ContainerId, uint ExitStatus) : ContainerEvent(ContainerId);
+public sealed record ContainerExit(string ContainerId, uint Pid, uint ExitStatus) : ContainerEvent(ContainerId);
 
 /// <summary>Our shim's runner refused memory to a WebAssembly guest of it.</summary>
 /// <param name="ContainerId">Which.</param>
@@ -134,7 +135,7 @@ public sealed class ContainerWatch : IDisposable
                     return new ContainerOom(TaskOOM.Parser.ParseFrom(envelope.Event.Value).ContainerId);
                 case "/tasks/exit":
                     var exit = TaskExit.Parser.ParseFrom(envelope.Event.Value);
-                    return exit.Id == exit.ContainerId ? new ContainerExit(exit.ContainerId, exit.ExitStatus) : null; // else an exec's
+                    return exit.Id == exit.ContainerId ? new ContainerExit(exit.ContainerId, exit.Pid, exit.ExitStatus) : null; // else an exec's
                 case "/skiff/guest":
                     var report = GuestReport.Parser.ParseFrom(envelope.Event.Value);
                     var isExec = report.ExecId.Length > 0;

@@ -16,7 +16,7 @@ namespace Skiff.Linux.Cgroups;
 /// inotify watch would be told as well, but costs one of the 128 inotify instances that root has on a usual node, one for each pod. v1
 /// counts it in <c>memory.oom_control</c>, for this cgroup only, and tells an eventfd when memory runs out for it or for one above it: that
 /// is before the kill, and the process to go may be another cgroup's. For a kill by the machine's own want v1 tells nobody. The count goes
-/// with the cgroup, which systemd removes as soon as it is empty; what the eventfd was told stays with us (<see cref="RanOutAsync"/>).
+/// with the cgroup, which systemd removes as soon as it is empty.
 /// </remarks>
 public sealed class OomKillCounter : IDisposable
 {
@@ -35,7 +35,6 @@ public sealed class OomKillCounter : IDisposable
     private readonly SafeFileHandle _file;
     private readonly SafeFileHandle? _above;
     private readonly SafeFileHandle? _notice;
-    private ulong _notices; // taken, and not followed yet by enough looks to see the kill
 
     private OomKillCounter(SafeFileHandle file, SafeFileHandle? above, SafeFileHandle? notice, bool tells)
     {
@@ -147,45 +146,7 @@ public sealed class OomKillCounter : IDisposable
 
                 next += waits && next == _looks.Length - 1 ? 0 : 1;
             }
-
-            _notices = 0;
         }
-    }
-
-    /// <summary>
-    /// Whether memory had run out for it, or for a cgroup above it, right before it was removed (v1 only): what ended then with SIGKILL was
-    /// killed for that, though nobody can read the count any more. After <see cref="FollowAsync"/> has found it gone.
-    /// </summary>
-    /// <param name="patience">How long to wait for the kernel's last word.</param>
-    /// <param name="time">The clock.</param>
-    /// <param name="cancellation">Ends the wait.</param>
-    /// <exception cref="LinuxException">The kernel cannot watch it.</exception>
-    public async Task<bool> RanOutAsync(TimeSpan patience, TimeProvider time, CancellationToken cancellation)
-    {
-        ArgumentNullException.ThrowIfNull(time);
-        if (_notice is null)
-        {
-            return false;
-        }
-
-        // The eventfd is told of the removal, too, by a work queue some time later (memcg_event_remove): one notice alone may be that.
-        const ulong withRemoval = 2;
-        using var limit = new CancellationTokenSource(patience, time);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellation);
-        try
-        {
-            while (_notices < withRemoval)
-            {
-                await Readiness.ReadableAsync(_notice, either.Token).ConfigureAwait(false);
-                Take();
-            }
-        }
-        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
-        {
-            return false;
-        }
-
-        return true;
     }
 
     /// <summary>Ends it; no wait may be under way.</summary>
@@ -243,11 +204,7 @@ public sealed class OomKillCounter : IDisposable
     private unsafe void Take()
     {
         ulong times;
-        if (Libc.read((int)_notice!.DangerousGetHandle(), (byte*)&times, sizeof(ulong)) >= 0)
-        {
-            _notices += times;
-        }
-        else if (Marshal.GetLastPInvokeError() != Errno.Again)
+        if (Libc.read((int)_notice!.DangerousGetHandle(), (byte*)&times, sizeof(ulong)) < 0 && Marshal.GetLastPInvokeError() != Errno.Again)
         {
             throw LinuxException.Last("read an eventfd");
         }

@@ -73,21 +73,8 @@ public static class OpenDescriptor
 
     /// <summary>Opens a file so that reads give what is there, and never wait.</summary>
     /// <param name="path">Which.</param>
-    /// <param name="fromEnd">Begins where it ends now.</param>
     /// <exception cref="LinuxException">It could not be opened.</exception>
-    public static SafeFileHandle OpenReadNonBlocking(string path, bool fromEnd)
-    {
-        const int end = 2;
-        var file = OpenFile.Open(path, Libc.OpenReadOnly | Libc.OpenNonBlock | Libc.OpenCloseOnExec, 0);
-        if (fromEnd && Libc.lseek((int)file.DangerousGetHandle(), 0, end) < 0)
-        {
-            var error = LinuxException.Last($"seek in {path}");
-            file.Dispose();
-            throw error;
-        }
-
-        return file;
-    }
+    public static SafeFileHandle OpenReadNonBlocking(string path) => OpenFile.Open(path, Libc.OpenReadOnly | Libc.OpenNonBlock | Libc.OpenCloseOnExec, 0);
 
     /// <summary>Opens a file to append to it, and makes it if it is not there.</summary>
     /// <param name="path">Where.</param>

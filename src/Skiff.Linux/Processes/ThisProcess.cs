@@ -11,6 +11,9 @@ public static class ThisProcess
     /// <summary>The user it acts as.</summary>
     public static uint UserId => Libc.geteuid();
 
+    /// <summary>Whether it counts processes as the kernel's log does: it is in the first pid namespace (include/linux/proc_ns.h, PROC_PID_INIT_INO).</summary>
+    public static bool CountsAsTheKernel => new FileInfo("/proc/self/ns/pid").LinkTarget == "pid:[4026531836]";
+
     /// <summary>Its environment as KEY=VALUE, as <see cref="SpawnRequest.Environment"/> takes it.</summary>
     /// <param name="without">The names of variables that a child must not get.</param>
     public static List<string> EnvironmentWithout(params ReadOnlySpan<string> without)

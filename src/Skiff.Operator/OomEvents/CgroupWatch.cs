@@ -50,8 +50,7 @@ internal interface IKillBaseline
 /// <para>What is there is found by looking; inotify only says where to look again, and every <see cref="_resync"/> all is looked at.</para>
 /// <para>A container's cgroup may be removed before its count could be read: systemd removes an empty scope at once. On v2 the pod's count
 /// still has the kill. It is compared a little later, when the containers have had their turn; what is too much there belongs to a container
-/// that has just gone. On v1 counts do not add up; but the kernel had said before that memory had run out, and with the container's exit that
-/// makes a kill, as it does when containerd's event or the pod's status tells of it.</para>
+/// that has just gone. On v1 counts do not add up; there the kernel's log, containerd's event or the pod's status tells of it.</para>
 /// <para>Whose limit it was shows by whose hits have risen since the kills before. A look may show hits of kills that are not counted yet: the pod's
 /// are those of all its containers, and when two of them are killed before the first is looked at, that look shows the hits of both. So hits
 /// that were seen are old only <see cref="_together"/> later. And a process that is dying may go on hitting the limit (v1): <see cref="_podSettles"/>
@@ -64,7 +63,6 @@ internal sealed partial class CgroupWatch : IDisposable
     private static readonly TimeSpan _poll = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan _podSettles = TimeSpan.FromMilliseconds(400);
     private static readonly TimeSpan _justGone = TimeSpan.FromSeconds(10);
-    private static readonly TimeSpan _lastWord = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan _together = TimeSpan.FromSeconds(2);
 
     // An OCI runtime makes the cgroup first and sets its limits then.
@@ -85,7 +83,6 @@ internal sealed partial class CgroupWatch : IDisposable
     private readonly string? _processes;
     private readonly IKillBaseline _baseline;
     private readonly Action<Sighting> _seen;
-    private readonly Action<string> _ranOut;
     private readonly ILogger _logger;
     private readonly TimeProvider _time;
     private CancellationToken _stop;
@@ -97,17 +94,15 @@ internal sealed partial class CgroupWatch : IDisposable
     /// <param name="processes">The node's /proc, when this process is in its pid namespace; else null.</param>
     /// <param name="baseline">What is known already.</param>
     /// <param name="seen">Called for each sighting, one at a time; must be quick.</param>
-    /// <param name="ranOut">Called with a container that was gone before its count could be read, when memory had run out for it or for a cgroup above; must be quick.</param>
     /// <param name="logger">Hears of what cannot be watched.</param>
     /// <param name="time">The clock.</param>
-    public CgroupWatch(string cgroups, string? processes, IKillBaseline baseline, Action<Sighting> seen, Action<string> ranOut, ILogger logger, TimeProvider time)
+    public CgroupWatch(string cgroups, string? processes, IKillBaseline baseline, Action<Sighting> seen, ILogger logger, TimeProvider time)
     {
         _unified = File.Exists(Path.Combine(cgroups, "cgroup.controllers"));
         _memory = _unified ? cgroups : Path.Combine(cgroups, "memory");
         _processes = processes;
         _baseline = baseline;
         _seen = seen;
-        _ranOut = ranOut;
         _logger = logger;
         _time = time;
     }
@@ -196,14 +191,14 @@ internal sealed partial class CgroupWatch : IDisposable
     /// </summary>
     /// <param name="podUid">Its pod.</param>
     /// <param name="justNow">Whether it was within the last moments; else the pod's hits may be those of other kills.</param>
-    /// <returns>Null when it may be several.</returns>
-    public KillLevel? LevelOfGone(string podUid, bool justNow)
+    /// <returns>The level, null when it may be several; and what could be read of the pod's cgroup.</returns>
+    public (KillLevel? Level, MemoryReading Pod) LevelOfGone(string podUid, bool justNow)
     {
         lock (_lock)
         {
             if (_pods.Values.FirstOrDefault(p => p.Uid == podUid) is not { } pod || MemoryCgroup.Read(pod.Folder, _unified) is not { LimitHits: not null } reading)
             {
-                return null;
+                return (null, new());
             }
 
             var now = _time.GetUtcNow();
@@ -211,24 +206,24 @@ internal sealed partial class CgroupWatch : IDisposable
             pod.Looked(reading, now);
             if (justNow && hit)
             {
-                return KillLevel.Pod;
+                return (KillLevel.Pod, reading);
             }
 
             if (!justNow && reading.LimitHits > 0)
             {
-                return null;
+                return (null, reading);
             }
 
             for (var above = Path.GetDirectoryName(pod.Folder); above is not null && above.Length > _memory.Length; above = Path.GetDirectoryName(above))
             {
                 if (MemoryCgroup.Read(above, _unified) is not { LimitHits: 0 })
                 {
-                    return null;
+                    return (null, reading);
                 }
             }
 
             // v2 counts what was hit within, and also a container that was killed for the machine's want may be called killed for memory there.
-            return reading.HitsWithin == 0 ? null : KillLevel.Container;
+            return (reading.HitsWithin == 0 ? null : KillLevel.Container, reading);
         }
     }
 
@@ -451,57 +446,23 @@ internal sealed partial class CgroupWatch : IDisposable
         }
     }
 
-    private void Follow(Container container)
+    private void Follow(Container container) => _ = GuardAsync(container.Id, async () =>
     {
-        container.HasLastWord = !_unified;
-        _ = GuardAsync(container.Id, async () =>
-        {
-            try
-            {
-                var stop = container.StopWith(_stop);
-                await container.Counter.FollowAsync(
-                    () =>
-                    {
-                        lock (_lock)
-                        {
-                            return Check(container);
-                        }
-                    },
-                    _time,
-                    stop).ConfigureAwait(false);
-                lock (_lock)
-                {
-                    Remove(container);
-                }
-
-                if (!container.Reported && await container.Counter.RanOutAsync(_lastWord, _time, stop).ConfigureAwait(false))
-                {
-                    _ranOut(container.Id);
-                }
-            }
-            finally
+        await container.Counter.FollowAsync(
+            () =>
             {
                 lock (_lock)
                 {
-                    container.HasLastWord = false;
-                    if (_containers.GetValueOrDefault(container.Id) != container)
-                    {
-                        container.Dispose();
-                    }
+                    return Check(container);
                 }
-            }
-        });
-    }
-
-    /// <summary>Ends what follows a container that is gone, if it has not come to its end by itself.</summary>
-    private async Task EndAsync(Container container)
-    {
-        await Task.Delay(2 * _lastWord, _time, _stop).ConfigureAwait(false);
+            },
+            _time,
+            container.StopWith(_stop)).ConfigureAwait(false);
         lock (_lock)
         {
-            container.Dispose();
+            Remove(container);
         }
-    }
+    });
 
     private void Follow(Pod pod, OomKillCounter counter) => _ = GuardAsync(pod.Uid, () => counter.FollowAsync(
         () =>
@@ -688,15 +649,7 @@ internal sealed partial class CgroupWatch : IDisposable
         {
             _ = Check(container);
             _ = _containers.Remove(container.Id);
-            if (container.HasLastWord)
-            {
-                _ = GuardAsync(container.Id, () => EndAsync(container)); // whoever follows it hears that it is gone, and has to ask for the last word
-            }
-            else
-            {
-                container.Dispose();
-            }
-
+            container.Dispose();
             var now = _time.GetUtcNow();
             _ = container.Pod.Gone.RemoveAll(g => now - g.At > _justGone);
             container.Pod.Gone.Add((container, now));
@@ -753,7 +706,6 @@ internal sealed partial class CgroupWatch : IDisposable
         private readonly CancellationTokenSource _end = new();
         private readonly List<(MemoryReading Reading, DateTimeOffset At)> _looks = [(new(), DateTimeOffset.MinValue)];
         private CancellationTokenSource? _both;
-        private bool _isDisposed;
 
         public string Folder => folder;
 
@@ -781,12 +733,6 @@ internal sealed partial class CgroupWatch : IDisposable
         /// <summary>Ends its waits, and closes its files.</summary>
         public virtual void Dispose()
         {
-            if (_isDisposed)
-            {
-                return;
-            }
-
-            _isDisposed = true;
             _end.Cancel();
             _both?.Dispose();
             _end.Dispose();
@@ -827,9 +773,6 @@ internal sealed partial class CgroupWatch : IDisposable
         public bool Reported { get; set; }
 
         public bool IsLookedAtAgain { get; set; }
-
-        /// <summary>Whether it is followed by somebody who waits, when it is gone, for what the kernel says last (v1).</summary>
-        public bool HasLastWord { get; set; }
 
         public override void Dispose()
         {

@@ -8,136 +8,118 @@ namespace Skiff.Operator.OomEvents;
 
 /// <summary>A process that was killed, as the kernel's log has it.</summary>
 /// <param name="Name">Its name, at most 15 characters.</param>
-/// <param name="Pid">Its id on the node.</param>
+/// <param name="Pid">Its id, as the kernel counts.</param>
 /// <param name="Bytes">What it had in memory; null while the log does not say.</param>
-/// <param name="Level">Whose limit it was for.</param>
-/// <param name="Cgroup">Its memory cgroup.</param>
-internal sealed record Victim(string Name, int Pid, ulong? Bytes, KillLevel Level, string Cgroup);
+/// <param name="Level">Whose limit it was for; null where the log does not say.</param>
+/// <param name="Container">The container in whose cgroup it was; null where the log does not say.</param>
+internal sealed record Victim(string Name, int Pid, ulong? Bytes, KillLevel? Level, string? Container);
 
 /// <summary>
-/// The kernel's log, for the names of victims (mm/oom_kill.c, dump_oom_victim and __oom_kill_process). It adds to what was counted, and tells of
-/// a container that was gone before it could be; no more, because the kernel limits how often it writes, and not every node lets us read it.
+/// The kernel's log of its victims (mm/oom_kill.c, dump_oom_victim and __oom_kill_process): their names, and a witness of kills that nobody
+/// could count.
 /// </summary>
-internal sealed class KernelLog
+/// <remarks>
+/// The line with the cgroups is written before the kill, at most ten times in five seconds; the one with the process alone always. Both are
+/// there when the end of the process is known, so whoever asks is told what was written until then, not what was read before.
+/// </remarks>
+internal sealed class KernelLog : IDisposable
 {
     private const int Kept = 256;
     private const int LongestRecord = 8192;
     private const string Constraint = "oom-kill:constraint=";
     private const string Killed = "Killed process ";
 
+    // A process id may be given again, in the time that tens of thousands of processes take.
+    private static readonly TimeSpan _same = TimeSpan.FromSeconds(30);
+
     private readonly Lock _lock = new();
-    private readonly LinkedList<Victim> _victims = [];
+    private readonly LinkedList<(Victim Victim, DateTimeOffset At)> _victims = [];
+    private readonly byte[] _record = new byte[LongestRecord];
+    private readonly Func<string?> _buffer;
+    private readonly bool _countsAsWe;
+    private readonly TimeProvider _time;
+    private readonly SafeFileHandle? _file;
+    private readonly bool _isNews;
+    private bool _isFollowed;
+    private string _last = "";
 
-    /// <summary>Reads what is written from now on, until cancelled, or at once when there is nothing to read.</summary>
+    /// <summary>Takes what is there.</summary>
     /// <param name="path">The node's /dev/kmsg.</param>
-    /// <param name="killedIn">Called with each container that a victim was in; must be quick.</param>
-    /// <param name="cancellation">Ends it.</param>
-    public async Task FollowAsync(string path, Action<string> killedIn, CancellationToken cancellation)
+    /// <param name="buffer">Gives all that the kernel has kept (<see cref="KernelMessages"/>), where that cannot be read.</param>
+    /// <param name="countsAsWe">Whether its process ids are those of the node's container runtime.</param>
+    /// <param name="time">The clock.</param>
+    public KernelLog(string path, Func<string?> buffer, bool countsAsWe, TimeProvider time)
     {
+        _buffer = buffer;
+        _countsAsWe = countsAsWe;
+        _time = time;
         try
         {
-            using var file = OpenDescriptor.OpenReadNonBlocking(path, fromEnd: true);
-            var buffer = new byte[LongestRecord];
-            while (true)
-            {
-                await Readiness.ReadableAsync(file, cancellation).ConfigureAwait(false);
-                while (Read(file, buffer) is { } count)
-                {
-                    if (count == 0)
-                    {
-                        return; // /dev/null, which a node that is a container has in its place
-                    }
+            _file = OpenDescriptor.OpenReadNonBlocking(path);
+            _isFollowed = true;
+        }
+        catch (LinuxException)
+        {
+            // There is none, or it is not ours to read.
+        }
 
-                    if (Take(Encoding.UTF8.GetString(buffer, 0, Math.Max(count, 0))) is { } container)
-                    {
-                        killedIn(container);
-                    }
-                }
-            }
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            // Not to be read here; what is counted does not depend on it.
-        }
-        catch (OperationCanceledException)
-        {
-            // The agent stops.
-        }
+        Look();
+        _isNews = true;
     }
 
-    /// <summary>Reads a record.</summary>
-    /// <returns>Its length; 0 at the end; null when there is none yet; -1 when some were overwritten before we read them, which is no reason to stop.</returns>
-    private static int? Read(SafeFileHandle file, byte[] buffer)
+    /// <summary>Takes what is written, until cancelled.</summary>
+    public async Task FollowAsync(CancellationToken cancellation)
     {
-        try
+        while (_isFollowed)
         {
-            return OpenDescriptor.TryRead(file, buffer);
+            await Readiness.ReadableAsync(_file!, cancellation).ConfigureAwait(false);
+            Look();
         }
-        catch (LinuxException e) when (e.ErrorNumber is Errno.BrokenPipe or Errno.Invalid)
-        {
-            return -1; // or longer than the buffer
-        }
+
+        await Task.Delay(Timeout.Infinite, cancellation).ConfigureAwait(false);
     }
 
-    /// <summary>Takes a record: its head, a semicolon, its line.</summary>
-    /// <returns>The container of a victim that it names; null when it names none, or one outside of containers.</returns>
-    internal string? Take(string record)
+    /// <summary>Whether it says that a container's process was killed for want of memory, and nobody has taken that yet.</summary>
+    /// <param name="containerId">The container.</param>
+    /// <param name="pid">Its first process, if that has just ended by SIGKILL; else null.</param>
+    public bool Tells(string containerId, uint? pid)
     {
-        var line = record[(record.IndexOf(';', StringComparison.Ordinal) + 1)..].Split('\n', 2)[0];
-        if (line.StartsWith(Constraint, StringComparison.Ordinal))
+        Look();
+        lock (_lock)
         {
-            if (Field(line, "task_memcg=", ',') is { } cgroup && Field(line, "task=", null) is { } task
-                && task.LastIndexOf(",pid=", StringComparison.Ordinal) is > 0 and var end
-                && int.TryParse(task[(end + 5)..].Split(',')[0], NumberStyles.None, CultureInfo.InvariantCulture, out var pid))
+            var now = _time.GetUtcNow();
+            for (var node = _victims.Last; node is not null; node = node.Previous)
             {
-                // Only a kill for the limit of a cgroup has its name.
-                var level = Field(line, "oom_memcg=", ',') is not { } limited ? KillLevel.Node
-                    : limited == cgroup || limited.StartsWith(cgroup, StringComparison.Ordinal) ? KillLevel.Container
-                    : PodCgroupName.PodUid(limited[(limited.LastIndexOf('/') + 1)..]) is not null ? KillLevel.Pod
-                    : KillLevel.Node;
-                lock (_lock)
+                var (victim, at) = node.Value;
+                if (victim.Container is null && victim.Pid == pid && now - at < _same)
                 {
-                    _ = _victims.AddLast(new Victim(task[..end], pid, null, level, cgroup));
-                    if (_victims.Count > Kept)
-                    {
-                        _victims.RemoveFirst();
-                    }
+                    node.Value = (victim with { Container = containerId }, at);
+                    return true;
                 }
 
-                return PodCgroupName.ContainerOf(cgroup);
-            }
-        }
-        else if (line.IndexOf(Killed, StringComparison.Ordinal) is >= 0 and var at
-            && int.TryParse(line[(at + Killed.Length)..].Split(' ')[0], NumberStyles.None, CultureInfo.InvariantCulture, out var pid))
-        {
-            lock (_lock)
-            {
-                for (var node = _victims.Last; node is not null; node = node.Previous)
+                if (victim.Container == containerId)
                 {
-                    if (node.Value.Pid == pid && node.Value.Bytes is null)
-                    {
-                        node.Value = node.Value with { Bytes = Kibibytes(line, "anon-rss:") + Kibibytes(line, "file-rss:") + Kibibytes(line, "shmem-rss:") };
-                        break;
-                    }
+                    return true;
                 }
             }
         }
 
-        return null;
+        return false;
     }
 
     /// <summary>Takes out the victims that were in a container, the last first.</summary>
     public IReadOnlyList<Victim> TakeOf(string containerId)
     {
+        Look();
         List<Victim> found = [];
         lock (_lock)
         {
             for (var node = _victims.Last; node is not null;)
             {
                 var previous = node.Previous;
-                if (node.Value.Cgroup.Contains(containerId, StringComparison.Ordinal))
+                if (node.Value.Victim.Container == containerId)
                 {
-                    found.Add(node.Value);
+                    found.Add(node.Value.Victim);
                     _victims.Remove(node);
                 }
 
@@ -146,6 +128,112 @@ internal sealed class KernelLog
         }
 
         return found;
+    }
+
+    /// <summary>Takes a line.</summary>
+    internal void Take(string line)
+    {
+        if (line.StartsWith(Constraint, StringComparison.Ordinal))
+        {
+            if (Field(line, "task_memcg=", ',') is { } cgroup && PodCgroupName.ContainerOf(cgroup) is { } container
+                && Field(line, "task=", null) is { } task && task.LastIndexOf(",pid=", StringComparison.Ordinal) is > 0 and var end && Pid(task[(end + 5)..], ',') is { } pid)
+            {
+                // Only a kill for the limit of a cgroup has its name.
+                var level = Field(line, "oom_memcg=", ',') is not { } limited ? KillLevel.Node
+                    : limited == cgroup || limited.StartsWith(cgroup, StringComparison.Ordinal) ? KillLevel.Container
+                    : PodCgroupName.PodUid(limited[(limited.LastIndexOf('/') + 1)..]) is not null ? KillLevel.Pod
+                    : KillLevel.Node;
+                Add(new Victim(task[..end], pid, null, level, container));
+            }
+        }
+        else if (line.IndexOf(Killed, StringComparison.Ordinal) is >= 0 and var at && Pid(line[(at + Killed.Length)..], ' ') is { } pid)
+        {
+            var bytes = Kibibytes(line, "anon-rss:") + Kibibytes(line, "file-rss:") + Kibibytes(line, "shmem-rss:");
+            for (var node = _victims.Last; node is not null; node = node.Previous)
+            {
+                if (node.Value.Victim is { Bytes: null } known && known.Pid == pid)
+                {
+                    node.Value = (known with { Bytes = bytes }, node.Value.At);
+                    return;
+                }
+            }
+
+            if (_isNews && _isFollowed && _countsAsWe && Name(line[at..]) is { } name)
+            {
+                Add(new Victim(name, pid, bytes, null, null));
+            }
+        }
+    }
+
+    private void Add(Victim victim)
+    {
+        _ = _victims.AddLast((victim, _time.GetUtcNow()));
+        if (_victims.Count > Kept)
+        {
+            _victims.RemoveFirst();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _file?.Dispose();
+
+    /// <summary>Takes what was written until now.</summary>
+    private void Look()
+    {
+        lock (_lock)
+        {
+            while (_isFollowed && Read() is { } count)
+            {
+                if (count == 0)
+                {
+                    _isFollowed = false; // it is /dev/null, which a node that is a container has in its place
+                    break;
+                }
+
+                // Its head, a semicolon, its line, and lines of properties (Documentation/ABI/testing/dev-kmsg).
+                var record = Encoding.UTF8.GetString(_record, 0, Math.Max(count, 0));
+                Take(record[(record.IndexOf(';', StringComparison.Ordinal) + 1)..].Split('\n', 2)[0]);
+            }
+
+            if (!_isFollowed && _buffer() is { } text)
+            {
+                // What was last before is gone only when all that is there is newer.
+                var known = _last.Length > 0 ? text.LastIndexOf(_last, StringComparison.Ordinal) : -1;
+                var lines = text[(known < 0 ? 0 : known + _last.Length)..].Split('\n', StringSplitOptions.RemoveEmptyEntries);
+                foreach (var line in lines)
+                {
+                    Take(WithoutHead(line));
+                }
+
+                _last = lines is [.., var last] ? last : _last;
+            }
+        }
+    }
+
+    /// <summary>Reads a record.</summary>
+    /// <returns>Its length; 0 at the end, or of no use any more; null when there is none yet; -1 when some were overwritten before we read them, which is no reason to stop.</returns>
+    private int? Read()
+    {
+        try
+        {
+            return OpenDescriptor.TryRead(_file!, _record);
+        }
+        catch (LinuxException e)
+        {
+            return e.ErrorNumber is Errno.BrokenPipe or Errno.Invalid ? -1 : 0; // the latter: longer than the buffer
+        }
+    }
+
+    /// <summary>A line without its level, its time and, where the kernel writes that, its caller.</summary>
+    private static string WithoutHead(string line)
+    {
+        var start = line.StartsWith('<') ? line.IndexOf('>', StringComparison.Ordinal) + 1 : 0;
+        while (start < line.Length && line[start] == '[' && line.IndexOf(']', start) is > 0 and var end)
+        {
+            start = end + 1 + (end + 1 < line.Length && line[end + 1] == ' ' ? 1 : 0);
+        }
+
+        return line[start..];
     }
 
     private static string? Field(string line, string key, char? end)
@@ -159,6 +247,16 @@ internal sealed class KernelLog
         var value = line[(start + 1 + key.Length)..];
         var length = end is { } e ? value.IndexOf(e, StringComparison.Ordinal) : -1;
         return length < 0 ? value : value[..length];
+    }
+
+    private static int? Pid(string text, char end) =>
+        int.TryParse(text.Split(end, 2)[0], NumberStyles.None, CultureInfo.InvariantCulture, out var pid) ? pid : null;
+
+    /// <summary>The name in <c>Killed process 7 (name) total-vm:…</c>; it may have brackets itself.</summary>
+    private static string? Name(string line)
+    {
+        var (start, end) = (line.IndexOf('(', StringComparison.Ordinal) + 1, line.IndexOf(") total-vm:", StringComparison.Ordinal));
+        return start > 0 && end >= start ? line[start..end] : null;
     }
 
     private static ulong Kibibytes(string line, string key)

@@ -6,8 +6,8 @@ namespace Skiff.Operator.OomEvents;
 
 /// <summary>
 /// Makes one kill of what the sources say. The kernel's counts (<see cref="CgroupWatch"/>) are the truth where they can be read; where a cgroup
-/// was gone too soon, or nobody watched, others stand in for them: the pod's status; or the exit of a container that was killed, together with
-/// somebody's word that memory had run out for it, which may come before the exit or after it (containerd's event, the kernel's notice and log).
+/// was gone too soon, or nobody watched, others stand in for them: what containerd or the pod's status says of a container that was killed,
+/// together with somebody's word that it was for memory (the kernel's log, the status, containerd's event before the exit or after it).
 /// </summary>
 internal sealed partial class KillObserver
 {
@@ -31,12 +31,13 @@ internal sealed partial class KillObserver
     private readonly Dictionary<string, DateTimeOffset> _told = []; // containers for which memory has run out
     private readonly Dictionary<string, DateTimeOffset> _killed = []; // containers that were killed, and nobody knows why yet
     private readonly HashSet<string> _looking = []; // containers of which a status says so
+    private readonly HashSet<string> _others = []; // containers that a status says were killed, and not for memory
     private readonly Dictionary<string, int> _byOthers = []; // kills by pod that were not taken from counts
     private readonly HashSet<Task> _working = [];
     private readonly CgroupWatch _watch;
     private readonly KillLedger _ledger;
     private readonly PodDirectory _directory;
-    private readonly KernelLog _kernel;
+    private readonly KernelLog? _kernel;
     private readonly ContainerCounts _counts;
     private readonly ContainerCounts _incidents;
     private readonly ILogger _logger;
@@ -47,14 +48,14 @@ internal sealed partial class KillObserver
     /// <param name="watch">The counts.</param>
     /// <param name="ledger">Takes the kills.</param>
     /// <param name="directory">Knows whose a container is.</param>
-    /// <param name="kernel">Knows the victims.</param>
+    /// <param name="kernel">Knows the victims; null when it is not ours to read.</param>
     /// <param name="counts">Counts the kills.</param>
     /// <param name="incidents">Counts what runners say of their guests.</param>
     /// <param name="logger">Hears of each kill.</param>
     /// <param name="time">The clock.</param>
     /// <param name="stop">Ends what is under way.</param>
     public KillObserver(
-        Func<KillObserver, CgroupWatch> watch, KillLedger ledger, PodDirectory directory, KernelLog kernel, ContainerCounts counts, ContainerCounts incidents, ILogger logger, TimeProvider time, CancellationToken stop)
+        Func<KillObserver, CgroupWatch> watch, KillLedger ledger, PodDirectory directory, KernelLog? kernel, ContainerCounts counts, ContainerCounts incidents, ILogger logger, TimeProvider time, CancellationToken stop)
     {
         _ledger = ledger;
         _directory = directory;
@@ -101,7 +102,7 @@ internal sealed partial class KillObserver
             case ContainerOom oom:
                 // On v1 it comes before the kill, and to its neighbours too: what is counted at the exit decides, if that can be read.
                 _ = _watch.CheckNow(oom.ContainerId);
-                RanOut(oom.ContainerId);
+                TakeHalf(oom.ContainerId, _told, _killed);
                 break;
             case ContainerExit exit:
                 var uncounted = !_watch.CheckNow(exit.ContainerId) && exit.ExitStatus == Killed;
@@ -111,7 +112,11 @@ internal sealed partial class KillObserver
                     _ = !uncounted && _told.Remove(exit.ContainerId);
                 }
 
-                if (uncounted)
+                if (uncounted && _kernel?.Tells(exit.ContainerId, exit.Pid) == true)
+                {
+                    TakeUncounted(exit.ContainerId);
+                }
+                else if (uncounted)
                 {
                     TakeHalf(exit.ContainerId, _killed, _told);
                 }
@@ -128,16 +133,14 @@ internal sealed partial class KillObserver
         }
     }
 
-    /// <summary>Takes that memory has run out for a container, or for a cgroup above it: if it is killed, or was a moment ago, then for that.</summary>
-    public void RanOut(string containerId) => TakeHalf(containerId, _told, _killed);
-
     /// <summary>Takes what a pod's status says: of the time when nobody watched, and of cgroups that were gone too soon.</summary>
     public void Changed(Pod pod)
     {
         foreach (var ended in (pod.Status?.All ?? []).SelectMany(s => new[] { s.State?.Terminated, s.LastState?.Terminated }))
         {
-            if (ended is not { Reason: OomKilled, ExitCode: Killed, ContainerId: { } name } || pod.KubeletUid is not { } uid
-                || !(ended.FinishedAt > _ledger.Since) || name[(name.IndexOf("://", StringComparison.Ordinal) + 3)..] is not { Length: > 0 } id || _ledger.Knows(id))
+            if (ended is not { ExitCode: Killed, ContainerId: { } name } || pod.KubeletUid is not { } uid
+                || !(ended.FinishedAt > _ledger.Since) || name[(name.IndexOf("://", StringComparison.Ordinal) + 3)..] is not { Length: > 0 } id || _ledger.Knows(id)
+                || (ended.Reason != OomKilled && !IsKnownToTheKernel(id)))
             {
                 continue;
             }
@@ -172,6 +175,31 @@ internal sealed partial class KillObserver
         await Task.WhenAll(working).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
 
+    /// <summary>Whether a container that was killed was so for memory, though its status does not say so: containerd's shim had heard of it too late, or not at all.</summary>
+    private bool IsKnownToTheKernel(string id)
+    {
+        lock (_lock)
+        {
+            if (_kernel is null || _others.Contains(id))
+            {
+                return false;
+            }
+
+            if (_kernel.Tells(id, pid: null))
+            {
+                return true;
+            }
+
+            if (_others.Count >= MostNoted)
+            {
+                _others.Clear(); // they are looked at again
+            }
+
+            _ = _others.Add(id);
+            return false;
+        }
+    }
+
     /// <summary>Takes one half of a kill that was not counted: that a container was killed, or that memory had run out for it. With the other half it is a kill.</summary>
     /// <param name="id">The container.</param>
     /// <param name="half">Those of which this half is known; it is kept there for a while.</param>
@@ -197,12 +225,14 @@ internal sealed partial class KillObserver
             }
         }
 
-        Start(async () =>
-        {
-            await Task.Delay(_watch.CountsCome, _time, _stop).ConfigureAwait(false);
-            await TakeAsync(id, null).ConfigureAwait(false);
-        });
+        TakeUncounted(id);
     }
+
+    private void TakeUncounted(string id) => Start(async () =>
+    {
+        await Task.Delay(_watch.CountsCome, _time, _stop).ConfigureAwait(false);
+        await TakeAsync(id, null).ConfigureAwait(false);
+    });
 
     /// <summary>Waits until it shows whether the container dies, and takes all that was killed meanwhile as one.</summary>
     private async Task SettleAsync(string id)
@@ -231,7 +261,7 @@ internal sealed partial class KillObserver
         try
         {
             var whole = seen.Container.DiesWhole == true;
-            var victims = _kernel.TakeOf(id);
+            var victims = _kernel?.TakeOf(id) ?? [];
             await TakeAsync(seen, id, whole || seen.Gone ? 1 : seen.Processes, died || whole, victims).ConfigureAwait(false);
         }
         finally
@@ -298,7 +328,7 @@ internal sealed partial class KillObserver
     private static OomKill Attribute(OomKill kill, IReadOnlyList<Victim> victims)
     {
         var place = kill.Place;
-        var level = victims is [var last, ..] ? last.Level : kill.Level;
+        var level = victims is [{ Level: { } known }, ..] ? known : kill.Level;
         var container = kill.Container with { Limit = kill.Container.Limit ?? place.Limit };
         var pod = kill.Pod with { Limit = kill.Pod.Limit ?? place.PodLimit };
         if (place.HasThePodsLimit)
@@ -311,6 +341,11 @@ internal sealed partial class KillObserver
             }
 
             container = container with { Limit = null };
+        }
+        else if (level == KillLevel.Pod && place.PodLimit is null && pod.Limit == container.Limit)
+        {
+            // The pod's limit is the sum of its containers', and this one has all of it: the sandbox's few pages made the pod's be hit first.
+            level = KillLevel.Container;
         }
 
         return kill with { Level = level, Container = container, Pod = pod, Victim = victims.Count > 0 ? victims[0] : null };
@@ -342,7 +377,8 @@ internal sealed partial class KillObserver
             }
         }
 
-        var victims = _kernel.TakeOf(id);
+        var victims = _kernel?.TakeOf(id) ?? [];
+        var (level, reading) = _watch.LevelOfGone(podUid, justNow: pod is null);
         Take(
             Attribute(
                 new OomKill
@@ -351,8 +387,9 @@ internal sealed partial class KillObserver
                     ContainerId = id,
                     Place = place,
                     Count = 1,
-                    Level = _watch.LevelOfGone(podUid, justNow: pod is null),
+                    Level = level,
                     Died = true,
+                    Pod = reading,
                     At = at,
                 },
                 victims),

@@ -115,26 +115,28 @@ internal static class MemoryCgroup
     /// <param name="processes">The node's /proc; null when its process ids are not ours to see.</param>
     public static bool Lives(string folder, bool unified, string? processes)
     {
-        if (unified)
+        if (processes is not null)
         {
-            if (!CgroupFile.Pairs(folder, "cgroup.events").TryGetValue("populated", out var populated) || populated == 0)
-            {
-                return false;
-            }
-        }
-        else if (CgroupFile.Number(PidsFolder(folder), "pids.current") is { } count ? count == 0 : CgroupFile.Numbers(folder, "cgroup.procs").Count == 0)
-        {
-            return false;
+            return AnyLives(folder, processes);
         }
 
-        if (processes is null)
-        {
-            return Directory.Exists(folder);
-        }
+        return unified ? CgroupFile.Pairs(folder, "cgroup.events").TryGetValue("populated", out var populated) && populated > 0
+            : CgroupFile.Number(PidsFolder(folder), "pids.current") is { } count ? count > 0 // also those that have ended, until somebody has waited for them
+            : CgroupFile.Numbers(folder, "cgroup.procs").Count > 0;
+    }
 
-        // A large process takes its time to go.
-        var pids = CgroupFile.Numbers(folder, "cgroup.procs");
-        return pids.Any(pid => pid == 0 || !IsDying(processes, pid)) || (pids.Count == 0 && Directory.Exists(folder));
+    /// <summary>A large process takes its time to go; one that has ended, and for which nobody has waited yet, is in no cgroup's list.</summary>
+    private static bool AnyLives(string folder, string processes)
+    {
+        try
+        {
+            return CgroupFile.Numbers(folder, "cgroup.procs").Any(pid => pid == 0 || !IsDying(processes, pid))
+                || Directory.EnumerateDirectories(folder).Any(below => AnyLives(below, processes));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false; // it is gone
+        }
     }
 
     /// <summary>v1's folder of the controller that counts processes, whichever pid namespace they are in.</summary>

@@ -3,7 +3,9 @@ using Skiff.Containerd.Containers;
 using Skiff.Kubernetes;
 using Skiff.Kubernetes.Events;
 using Skiff.Kubernetes.Watching;
+using Skiff.Linux;
 using Skiff.Linux.Files;
+using Skiff.Linux.Processes;
 using Skiff.Operator.Api;
 
 namespace Skiff.Operator.OomEvents;
@@ -45,7 +47,6 @@ internal sealed partial class OomEventsPart
     private readonly OomEventsOptions _options;
     private readonly Informer<Pod> _pods;
     private readonly PodDirectory _directory;
-    private readonly KernelLog _kernel = new();
     private readonly KillLedger _ledger;
     private readonly EventWriter _writer;
     private readonly ILogger _logger;
@@ -95,9 +96,10 @@ internal sealed partial class OomEventsPart
     /// <summary>Works until cancelled; then it writes what is left.</summary>
     public async Task RunAsync(CancellationToken cancellation)
     {
+        using var kernel = _options.KernelLog is { } path ? new KernelLog(path, KernelMessages.Read, ThisProcess.CountsAsTheKernel, _time) : null;
         var observer = _observer = new KillObserver(
-            self => new CgroupWatch(_options.Cgroups, _options.Processes, _ledger, self.Seen, self.RanOut, _logger, _time),
-            _ledger, _directory, _kernel, Metrics, Incidents, _logger, _time, cancellation);
+            self => new CgroupWatch(_options.Cgroups, _options.Processes, _ledger, self.Seen, _logger, _time),
+            _ledger, _directory, kernel, Metrics, Incidents, _logger, _time, cancellation);
         using var watch = observer.Watch;
         var reporter = _reporter = new KillReporter(_ledger, _writer, IsThere, _logger, _time);
         if (watch.Problem is { } problem)
@@ -113,7 +115,7 @@ internal sealed partial class OomEventsPart
         await Loops.RunAsync(
             cancellation,
             watch.RunAsync,
-            stop => FollowKernelAsync(observer, stop),
+            stop => kernel?.FollowAsync(stop) ?? Task.Delay(Timeout.Infinite, stop),
             stop => FollowContainerdAsync(observer, stop),
             reporter.RunAsync).ConfigureAwait(false);
         await observer.CompleteAsync().ConfigureAwait(false);
@@ -132,16 +134,6 @@ internal sealed partial class OomEventsPart
 
     /// <summary>Removes the ledger: no agent will come who could use it.</summary>
     public void Forget() => _ledger.Remove();
-
-    private async Task FollowKernelAsync(KillObserver observer, CancellationToken cancellation)
-    {
-        if (_options.KernelLog is { } path)
-        {
-            await _kernel.FollowAsync(path, observer.RanOut, cancellation).ConfigureAwait(false);
-        }
-
-        await Task.Delay(Timeout.Infinite, cancellation).ConfigureAwait(false);
-    }
 
     /// <summary>containerd's events, again and again: what happened while it was away, the counts and the statuses tell.</summary>
     private async Task FollowContainerdAsync(KillObserver observer, CancellationToken cancellation)

@@ -38,7 +38,9 @@ public sealed class GuestReportTests(Containerds containerds)
             Assert.True(memory.Used <= Allowed && memory.Used + memory.Asked > Allowed, $"{memory}");
             Assert.Equal([typeof(GuestMemoryRefused), typeof(ContainerExit)], Of(refused).Select(e => e.GetType()));
 
-            Assert.Equal([new GuestTrapped(trapped, IsExec: false, 7, "wasm trap: integer divide by zero"), new ContainerExit(trapped, 134)], Of(trapped));
+            Assert.Equal(new GuestTrapped(trapped, IsExec: false, 7, "wasm trap: integer divide by zero"), Of(trapped)[0]);
+            Assert.Equal(134u, Assert.IsType<ContainerExit>(Of(trapped)[1]).ExitStatus);
+            Assert.Equal(2, Of(trapped).Count);
             Assert.Equal([new GuestTrapped(living, IsExec: true, 9, "wasm trap: wasm `unreachable` instruction executed")], Of(living));
         }
 

@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging.Abstractions;
 using Skiff.Linux.Processes;
 using Skiff.Operator.OomEvents;
@@ -15,7 +14,6 @@ public sealed class CgroupWatchTests : IAsyncLifetime
     private readonly string _uid = Guid.NewGuid().ToString();
     private readonly CancellationTokenSource _stop = new();
     private readonly List<Sighting> _seen = [];
-    private readonly ConcurrentQueue<string> _ranOut = [];
     private readonly Baseline _baseline = new();
     private readonly ShiftedTime _time = new();
     private PodCgroups _cgroups = null!;
@@ -25,7 +23,7 @@ public sealed class CgroupWatchTests : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         _cgroups = new PodCgroups();
-        _watch = new CgroupWatch(_cgroups.Root, "/proc", _baseline, Take, _ranOut.Enqueue, NullLogger.Instance, _time);
+        _watch = new CgroupWatch(_cgroups.Root, "/proc", _baseline, Take, NullLogger.Instance, _time);
         _running = _watch.RunAsync(_stop.Token);
         await Eventually.HoldsAsync(() => _watch.Watches);
     }
@@ -92,9 +90,9 @@ public sealed class CgroupWatchTests : IAsyncLifetime
         await DieUnseenAsync(Limit * 4);
         _time.Shift(TimeSpan.FromMinutes(1));
         Assert.Equal([null, null], Levels());
-        Assert.Null(_watch.LevelOfGone("another", justNow: true));
+        Assert.Equal((null, new MemoryReading()), _watch.LevelOfGone("another", justNow: true));
 
-        KillLevel?[] Levels() => [_watch.LevelOfGone(_uid, justNow: true), _watch.LevelOfGone(_uid, justNow: false)];
+        KillLevel?[] Levels() => [_watch.LevelOfGone(_uid, justNow: true).Level, _watch.LevelOfGone(_uid, justNow: false).Level];
 
         async Task DieUnseenAsync(long limit)
         {
@@ -106,7 +104,7 @@ public sealed class CgroupWatchTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task of_a_container_that_is_gone_before_it_is_looked_at_the_kernels_word_or_the_pods_count_is_left()
+    public async Task of_a_container_that_is_gone_before_it_is_looked_at_the_pods_count_is_left_on_cgroup_v2()
     {
         var pod = _cgroups.AddPod(_uid, Limit * 8);
         var folders = new[] { await AddAsync(pod, 'a'), await AddAsync(pod, 'b') };
@@ -122,18 +120,36 @@ public sealed class CgroupWatchTests : IAsyncLifetime
         }
 
         _baseline.Release.Set();
-        await Eventually.HoldsAsync(() => Seen().Count + _ranOut.Count > 0);
-        await Eventually.HoldsAsync(() => _watch.Watched == 1);
-        if (PodCgroups.Unified)
-        {
-            Assert.True(Assert.Single(Seen()).Gone);
-            Assert.Empty(_ranOut);
-        }
-        else
-        {
-            Assert.Equal(Id('a'), Assert.Single(_ranOut));
-            Assert.Empty(Seen());
-        }
+        await Eventually.HoldsAsync(() => _watch.Watched == 1 && (!PodCgroups.Unified || Seen().Count > 0));
+        Assert.Equal(PodCgroups.Unified ? [true] : [], Seen().Select(s => s.Gone));
+    }
+
+    [Fact]
+    public async Task a_container_lives_by_a_process_in_a_cgroup_of_its_own_making_but_not_by_one_that_has_ended_and_is_still_waited_for()
+    {
+        var pod = _cgroups.AddPod(_uid, Limit * 8);
+        var folder = await AddAsync(pod, 'a');
+        var below = PodCgroups.AddContainer(folder, "below");
+        var first = _cgroups.Run(pod, "sleep.native");
+        Assert.False(_watch.Lives(Id('a')));
+        await File.WriteAllTextAsync(below + "/cgroup.procs", $"{first.Pid}");
+        Assert.True(_watch.Lives(Id('a')));
+        _ = first.Signal(Signals.Kill);
+        _ = await first.Exit.WaitAsync(_patience);
+        Assert.False(_watch.Lives(Id('a')));
+
+        // Its parent is a program that does not wait for it.
+        var parent = _cgroups.RunParent(folder, "sleep.native");
+        await Eventually.HoldsAsync(() => Pids().Length > 0);
+        Assert.True(_watch.Lives(Id('a')));
+        var child = Pids()[0];
+        _ = (await Command.RunAsync(new SpawnRequest { Path = "/bin/kill", Arguments = ["kill", "-9", child] }, _patience)).Exit;
+        await Eventually.HoldsAsync(() => File.ReadLines($"/proc/{child}/status").Any(l => l.StartsWith("State:\tZ", StringComparison.Ordinal)));
+        Assert.False(_watch.Lives(Id('a')));
+        _ = parent.Signal(Signals.Kill);
+        _ = await parent.Exit.WaitAsync(_patience);
+
+        string[] Pids() => File.ReadAllText(folder + "/cgroup.procs").Split('\n', StringSplitOptions.RemoveEmptyEntries);
     }
 
     /// <summary>Keeps the watch from looking at anything, as a machine does that has no processor for it: it asks about one more, and gets no answer yet.</summary>

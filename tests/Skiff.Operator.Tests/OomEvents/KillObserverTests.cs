@@ -16,6 +16,7 @@ public sealed class KillObserverTests : IAsyncDisposable
     private const string Pods = "api/v1/namespaces/ns/pods";
     private const string Container = "b7dc91347d1a098271e5b87b8c2127a8847b69898ced6778859ab5ca2df00acd";
     private const string Other = "0123456789012345678901234567890123456789012345678901234567890123";
+    private const string Cgroup = "/kubepods/burstable/pod0764ffc5-fbbf-4d2a-b69d-70aebde3ef57/" + Container;
     private const ulong Limit = 16 << 20;
 
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("skf-observer-");
@@ -25,9 +26,11 @@ public sealed class KillObserverTests : IAsyncDisposable
     private readonly KubeClient _client;
     private readonly Informer<Pod> _pods;
     private readonly PodDirectory _directory;
+    private readonly KernelLog _kernel;
     private readonly KillLedger _ledger;
     private readonly KillObserver _observer;
     private readonly Task _running;
+    private string _log = "";
 
     public KillObserverTests()
     {
@@ -35,11 +38,12 @@ public sealed class KillObserverTests : IAsyncDisposable
         _pods = new Informer<Pod>(_client, Pod.Resource, new() { Trim = Pod.Trim }, NullLogger.Instance, TimeProvider.System);
         _directory = new PodDirectory(_pods, null, _time);
         _ledger = KillLedger.Open(new RootedTree("/"), _folder.FullName, "boot", onWorkload: false, NullLogger.Instance, _time);
+        _kernel = new KernelLog("/dev/null", () => _log, countsAsWe: true, _time);
         _observer = new KillObserver(
-            observer => new CgroupWatch(_folder.FullName, null, _ledger, observer.Seen, observer.RanOut, NullLogger.Instance, _time),
+            observer => new CgroupWatch(_folder.FullName, null, _ledger, observer.Seen, NullLogger.Instance, _time),
             _ledger,
             _directory,
-            new KernelLog(),
+            _kernel,
             new ContainerCounts("level"),
             new ContainerCounts("reason"),
             NullLogger.Instance,
@@ -54,6 +58,7 @@ public sealed class KillObserverTests : IAsyncDisposable
         await _running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await _observer.CompleteAsync();
         _observer.Watch.Dispose();
+        _kernel.Dispose();
         _client.Dispose();
         _server.Dispose();
         _stop.Dispose();
@@ -99,21 +104,17 @@ public sealed class KillObserverTests : IAsyncDisposable
     [InlineData(false)]
     public async Task an_exit_that_nobody_counted_is_a_memory_kill_when_memory_had_run_out_whichever_is_heard_of_first(bool exitIsFirst)
     {
-        var uid = (string)_server.Put(Pods, $$$$"""
-            {"metadata":{"name":"p","namespace":"ns"},"spec":{"containers":[{"name":"app"},{"name":"side"}]},"status":{"containerStatuses":[
-                {"name":"app","containerID":"containerd://{{{{Container}}}}"}, {"name":"side","containerID":"containerd://{{{{Other}}}}"}]}}
-            """)["metadata"]!["uid"]!;
-        await Eventually.HoldsAsync(() => _directory.Knows(uid));
-        _observer.Happened(new ContainerExit(Other, 137)); // killed by somebody else
+        _ = await PodAsync();
+        _observer.Happened(new ContainerExit(Other, 8, 137)); // killed by somebody else
         foreach (var exits in new[] { exitIsFirst, !exitIsFirst })
         {
             if (exits)
             {
-                _observer.Happened(new ContainerExit(Container, 137));
+                _observer.Happened(new ContainerExit(Container, 7, 137));
             }
             else
             {
-                _observer.RanOut(Container);
+                _observer.Happened(new ContainerOom(Container));
             }
         }
 
@@ -122,11 +123,62 @@ public sealed class KillObserverTests : IAsyncDisposable
         Assert.Equal(("OOMKilled", "spec.containers{app}", 1), (told.Reason, told.Regarding.FieldPath, told.Count));
 
         // Words that come later, of the same.
-        _observer.RanOut(Container);
-        _observer.Happened(new ContainerExit(Container, 137));
+        _observer.Happened(new ContainerOom(Container));
+        _observer.Happened(new ContainerExit(Container, 7, 137));
         await _observer.CompleteAsync();
         Assert.Equal(1, Assert.Single(_ledger.Series()).Count);
     }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public Task what_was_killed_and_nobody_counted_or_told_of_was_killed_for_memory_if_the_kernels_log_says_so(bool weHearOfTheExit) => Task.Run(async () => // where a timer's work is done when it fires
+    {
+        var pod = await PodAsync();
+        _log = $"<6>[   12.3] oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=x,mems_allowed=0,oom_memcg={Cgroup},task_memcg={Cgroup},task=grow,pid=7,uid=0\n"
+            + "<3>[   12.4] Memory cgroup out of memory: Killed process 7 (grow) total-vm:9kB, anon-rss:4096kB, file-rss:0kB, shmem-rss:0kB\n";
+        foreach (var (id, pid) in new[] { (Container, 7u), (Other, 8u) })
+        {
+            if (weHearOfTheExit)
+            {
+                _observer.Happened(new ContainerExit(id, pid, 137));
+            }
+
+            _observer.Changed(Ended(pod, id, "Error"));
+        }
+
+        var done = _observer.CompleteAsync();
+        await Eventually.HoldsAsync(() =>
+        {
+            Advance(100);
+            return done.IsCompleted;
+        });
+        var told = Assert.Single(_ledger.Series());
+        Assert.Equal("spec.containers{app}", told.Regarding.FieldPath);
+        Assert.StartsWith("container app used all of its memory limit: the kernel killed its process grow (pid 7, 4Mi), and the container died", told.Note, StringComparison.Ordinal);
+    });
+
+    /// <summary>A pod of two containers that run.</summary>
+    private async Task<Pod> PodAsync()
+    {
+        var uid = (string)_server.Put(Pods, $$$$"""
+            {"metadata":{"name":"p","namespace":"ns"},"spec":{"containers":[{"name":"app"},{"name":"side"}]},"status":{"containerStatuses":[
+                {"name":"app","containerID":"containerd://{{{{Container}}}}"}, {"name":"side","containerID":"containerd://{{{{Other}}}}"}]}}
+            """)["metadata"]!["uid"]!;
+        await Eventually.HoldsAsync(() => _directory.Knows(uid));
+        return _pods.List().Single();
+    }
+
+    private static Pod Ended(Pod pod, string id, string reason) => pod with
+    {
+        Status = pod.Status! with
+        {
+            ContainerStatuses = [.. pod.Status.ContainerStatuses!.Select(s => s.ContainerId != "containerd://" + id ? s : s with
+            {
+                State = new ContainerState { Terminated = new ContainerStateTerminated { Reason = reason, ExitCode = 137, FinishedAt = DateTimeOffset.MaxValue, ContainerId = s.ContainerId } },
+            })],
+        },
+    };
 
     private void Advance(int milliseconds)
     {

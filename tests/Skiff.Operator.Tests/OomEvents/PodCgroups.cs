@@ -69,17 +69,10 @@ internal sealed class PodCgroups : IAsyncDisposable
     public static void LimitPod(string folder, long? limit) => SetLimit(folder, limit, _machineSwaps);
 
     /// <summary>Runs a guest in a cgroup.</summary>
-    public ChildProcess Run(string folder, params string[] words)
-    {
-        var child = Reaper.Shared.Spawn(new SpawnRequest
-        {
-            Path = "/bin/sh",
-            Arguments = ["sh", "-c", $"echo $$ > {folder}/cgroup.procs; exec \"$@\" > /dev/null", "sh", Path.Combine(Repository.Guests, words[0]), .. words[1..]],
-            Environment = [],
-        });
-        _children.Add(child);
-        return child;
-    }
+    public ChildProcess Run(string folder, params string[] words) => RunShell(Within(folder), words);
+
+    /// <summary>The same with a parent elsewhere, which is a guest as well and does not wait for it.</summary>
+    public ChildProcess RunParent(string folder, params string[] words) => RunShell($"sh -c '{Within(folder)}' sh \"$@\" & exec \"$@\" > /dev/null", words);
 
     /// <summary>Runs what is killed at the limit, and waits for that.</summary>
     public async Task KillAsync(string folder)
@@ -115,6 +108,15 @@ internal sealed class PodCgroups : IAsyncDisposable
 
         _ = await Linux.Cgroups.NamedCgroup.RemoveAsync(_name, new CancellationTokenSource(TimeSpan.FromSeconds(10)).Token);
         _view.Delete(recursive: true);
+    }
+
+    private static string Within(string folder) => $"echo $$ > {folder}/cgroup.procs; exec \"$@\" > /dev/null";
+
+    private ChildProcess RunShell(string line, string[] words)
+    {
+        var child = Reaper.Shared.Spawn(new SpawnRequest { Path = "/bin/sh", Arguments = ["sh", "-c", line, "sh", Path.Combine(Repository.Guests, words[0]), .. words[1..]], Environment = [] });
+        _children.Add(child);
+        return child;
     }
 
     private static void Make(string folder)
