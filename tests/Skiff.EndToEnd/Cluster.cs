@@ -170,21 +170,26 @@ public abstract class Cluster(string containerd, int virtualNodes = 0) : IAsyncL
     }
 
     /// <summary>Stops the API server for as long as something takes; it does not answer then, and loses nothing.</summary>
-    public static async Task WithoutTheApiServerAsync(Func<Task> work)
+    public static async Task WithoutTheApiServerAsync(Func<Task> work) =>
+        await WithoutAsync(int.Parse(await File.ReadAllTextAsync($"{Home}/.cache/skiff-cluster/cluster/run/kube-apiserver.pid"), CultureInfo.InvariantCulture), work);
+
+    /// <summary>Stops a process for as long as something takes, as if the machine had no processor for it.</summary>
+    /// <param name="pid">Its id on this machine.</param>
+    /// <param name="work">What is done meanwhile.</param>
+    public static async Task WithoutAsync(int pid, Func<Task> work)
     {
-        var pid = int.Parse(await File.ReadAllTextAsync($"{Home}/.cache/skiff-cluster/cluster/run/kube-apiserver.pid"), CultureInfo.InvariantCulture);
-        Signal(19); // SIGSTOP
+        Signal("STOP");
         try
         {
             await work();
         }
         finally
         {
-            Signal(18); // SIGCONT
+            Signal("CONT");
         }
 
-        void Signal(int number) => Command.RunAsync(
-            new SpawnRequest { Path = "/bin/kill", Arguments = ["kill", $"-{number}", $"{pid}"] }, _commandLimit).GetAwaiter().GetResult();
+        void Signal(string name) => Command.RunAsync(
+            new SpawnRequest { Path = "/bin/kill", Arguments = ["kill", "-" + name, $"{pid}"] }, _commandLimit).GetAwaiter().GetResult();
     }
 
     /// <summary>Brings the cluster to: nothing of ours is there.</summary>

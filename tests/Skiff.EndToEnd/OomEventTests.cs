@@ -38,6 +38,52 @@ public sealed class OomEventTests(ClusterOnBoth cluster, ITestOutputHelper outpu
     }
 
     [Fact]
+    public async Task a_kill_for_which_neither_the_agent_nor_containerds_shim_had_a_processor_has_its_event()
+    {
+        await cluster.BeInstalledAsync();
+        var ended = Task.CompletedTask;
+        await Cluster.WithoutAsync(cluster.Nodes[0].Agent()!.Value, async () =>
+        {
+            await RunAsync(Pod("unseen", 1, "", Container("app", "/grow.native"), Container("beside", "/sleep.native")));
+            ended = Cluster.UntilAsync("unseen's app has ended", async () => await ReasonAsync() is not "", () => cluster.TryKubectlAsync("describe", "pod", "unseen"));
+
+            // The shim asks for notices of memory when it has started a container, and this one is dead a few milliseconds after that.
+            int? shim = null;
+            while (shim is null && !ended.IsCompleted)
+            {
+                shim = ClusterNode.Process(IsStart) is { } start ? Status(start).Parent : null;
+            }
+
+            await Cluster.WithoutAsync(shim!.Value, async () => Assert.True(await Until.HoldsAsync(
+                () => Task.FromResult(ClusterNode.Process(p => File.ReadAllText(p + "/comm") == "grow.native\n" && Status(Pid(p)) == ('Z', shim)) is not null), Cluster.Patience)));
+            await ended;
+        });
+        await HasEventAsync("unseen", "OOMKilled", "spec.containers{app}");
+        output.WriteLine($"the kubelet calls it {await ReasonAsync()}");
+
+        Task<string> ReasonAsync() => FieldAsync("unseen", "{.status.containerStatuses[?(@.name==\"app\")].state.terminated.reason}");
+
+        // runc's start of a container that is not the sandbox, for which the shim is named.
+        static bool IsStart(string process) => File.ReadAllText(process + "/cmdline").Split('\0', StringSplitOptions.RemoveEmptyEntries) is [var program, .., "start", var id]
+            && Path.GetFileName(program) == "runc" && Status(Pid(process)).Parent is { } parent && !File.ReadAllText($"/proc/{parent}/cmdline").Contains(id, StringComparison.Ordinal);
+
+        static int Pid(string process) => int.Parse(Path.GetFileName(process), CultureInfo.InvariantCulture);
+
+        static (char State, int? Parent) Status(int pid)
+        {
+            try
+            {
+                var status = File.ReadLines($"/proc/{pid}/status").Select(l => l.Split('\t')).ToDictionary(w => w[0], w => w[^1]);
+                return (status["State:"][0], int.Parse(status["PPid:"], CultureInfo.InvariantCulture));
+            }
+            catch (IOException)
+            {
+                return ('X', null);
+            }
+        }
+    }
+
+    [Fact]
     public async Task where_processes_die_alone_a_child_has_its_own_reason_on_cgroup_v2_as_well()
     {
         await cluster.BeInstalledAsync();

@@ -61,6 +61,8 @@ internal sealed partial class CgroupWatch : IDisposable
     private static readonly TimeSpan _resync = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan _firstLook = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan _poll = TimeSpan.FromMilliseconds(200);
+    private static readonly TimeSpan _youngPoll = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan _young = TimeSpan.FromSeconds(3);
     private static readonly TimeSpan _podSettles = TimeSpan.FromMilliseconds(400);
     private static readonly TimeSpan _justGone = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan _together = TimeSpan.FromSeconds(2);
@@ -404,6 +406,10 @@ internal sealed partial class CgroupWatch : IDisposable
         else
         {
             _polls = true;
+            if (_firstScanIsOver)
+            {
+                _ = GuardAsync(id, () => PollYoungAsync(container));
+            }
         }
     }
 
@@ -579,6 +585,26 @@ internal sealed partial class CgroupWatch : IDisposable
                     {
                         Remove(container);
                     }
+                }
+            }
+        }
+    }
+
+    /// <summary>
+    /// Looks more often at a container that was just made: for one that is killed right after its start nobody else may tell of it, because
+    /// containerd's shim asks the kernel for notices only then.
+    /// </summary>
+    private async Task PollYoungAsync(Container container)
+    {
+        for (var age = TimeSpan.Zero; age < _young; age += _youngPoll)
+        {
+            await Task.Delay(_youngPoll, _time, _stop).ConfigureAwait(false);
+            lock (_lock)
+            {
+                if (!Check(container).There)
+                {
+                    Remove(container);
+                    return;
                 }
             }
         }

@@ -9,7 +9,7 @@ namespace Skiff.Operator.OomEvents;
 /// <summary>A process that was killed, as the kernel's log has it.</summary>
 /// <param name="Name">Its name, at most 15 characters.</param>
 /// <param name="Pid">Its id, as the kernel counts.</param>
-/// <param name="Bytes">What it had in memory; null while the log does not say.</param>
+/// <param name="Bytes">What it had in memory, but for files; null while the log does not say.</param>
 /// <param name="Level">Whose limit it was for; null where the log does not say.</param>
 /// <param name="Container">The container in whose cgroup it was; null where the log does not say.</param>
 internal sealed record Victim(string Name, int Pid, ulong? Bytes, KillLevel? Level, string? Container);
@@ -148,7 +148,7 @@ internal sealed class KernelLog : IDisposable
         }
         else if (line.IndexOf(Killed, StringComparison.Ordinal) is >= 0 and var at && Pid(line[(at + Killed.Length)..], ' ') is { } pid)
         {
-            var bytes = Kibibytes(line, "anon-rss:") + Kibibytes(line, "file-rss:") + Kibibytes(line, "shmem-rss:");
+            var bytes = Kibibytes(line, "anon-rss:") + Kibibytes(line, "shmem-rss:"); // who pays for the pages of files does not show
             for (var node = _victims.Last; node is not null; node = node.Previous)
             {
                 if (node.Value.Victim is { Bytes: null } known && known.Pid == pid)

@@ -11,7 +11,7 @@ public sealed class KernelLogTests : IDisposable
     private const string Id = "b7dc91347d1a098271e5b87b8c2127a8847b69898ced6778859ab5ca2df00acd";
     private const string Other = "0123456789012345678901234567890123456789012345678901234567890123";
     private const string Head = "<6>[   12.345678] ";
-    private const ulong Size = (32256 + 15832 + 4) << 10;
+    private const ulong Size = (32256 + 4) << 10;
     private const string Pod = "/node/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0764ffc5_fbbf_4d2a_b69d_70aebde3ef57.slice";
     private const string Container = Pod + "/cri-containerd-" + Id + ".scope";
 
