@@ -178,18 +178,18 @@ public abstract class Cluster(string containerd, int virtualNodes = 0) : IAsyncL
     /// <param name="work">What is done meanwhile.</param>
     public static async Task WithoutAsync(int pid, Func<Task> work)
     {
-        Signal("STOP");
+        const int stop = 19;
+        const int goOn = 18;
+        using var process = PidFds.Open(pid);
+        Assert.True(process is not null && PidFds.Signal(process, stop), $"process {pid} has ended");
         try
         {
             await work();
         }
         finally
         {
-            Signal("CONT");
+            _ = PidFds.Signal(process!, goOn);
         }
-
-        void Signal(string name) => Command.RunAsync(
-            new SpawnRequest { Path = "/bin/kill", Arguments = ["kill", "-" + name, $"{pid}"] }, _commandLimit).GetAwaiter().GetResult();
     }
 
     /// <summary>Brings the cluster to: nothing of ours is there.</summary>

@@ -66,17 +66,13 @@ public sealed class ClusterNode(Cluster cluster, int index)
     public async Task<string> ContainerdStateAsync() => (await cluster.InNodeAsync(index, "systemctl", "is-active", "containerd")).Output.Trim();
 
     /// <summary>The process id, on this machine, of its agent; null when none runs.</summary>
-    public int? Agent() => Process(p => File.ReadAllText(p + "/cmdline").Split('\0') is ["/bin/skiff-operator", "agent", .. var options] && options.Contains("--node-name=" + Name));
-
-    /// <summary>The process id, on this machine, of a process of which this holds; null when there is none now.</summary>
-    /// <param name="holds">Asked with a folder of /proc.</param>
-    public static int? Process(Func<string, bool> holds)
+    public int? Agent()
     {
         foreach (var folder in Directory.EnumerateDirectories("/proc").Where(f => int.TryParse(Path.GetFileName(f), out _)))
         {
             try
             {
-                if (holds(folder))
+                if (File.ReadAllText(folder + "/cmdline").Split('\0') is ["/bin/skiff-operator", "agent", .. var options] && options.Contains("--node-name=" + Name))
                 {
                     return int.Parse(Path.GetFileName(folder), CultureInfo.InvariantCulture);
                 }

@@ -1,6 +1,7 @@
 /*
- * grow [child [COUNT SECONDS] | hold MIB]   takes memory until it is killed for it. With "child" it is a child that does, or COUNT of them, one
- * every SECONDS; of each it says so, and then it waits for ever. With "hold" it takes so much, and waits for ever.
+ * grow [when FILE | child [COUNT SECONDS] | hold MIB]   takes memory until it is killed for it. With "when" it waits first until the file is there.
+ * With "child" it is a child that does, or COUNT of them, one every SECONDS; of each it says so, and then it waits for ever. With "hold" it takes
+ * so much, and waits for ever.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,7 @@ int main(int argc, char **argv) {
     for (;;) pause();
   }
 #endif
+  while (argc > 2 && !strcmp(argv[1], "when") && access(argv[2], F_OK)) usleep(10000);
   if (argc > 2 && !strcmp(argv[1], "hold")) {
     (void)grow(atoi(argv[2]));
     for (;;) sleep(1000);

@@ -306,21 +306,20 @@ internal sealed partial class KillObserver
         }
 
         Take(
-            Attribute(
-                new OomKill
-                {
-                    PodUid = seen.PodUid,
-                    ContainerId = containerId,
-                    Place = place,
-                    Count = count,
-                    Processes = seen.Processes,
-                    Level = seen.Level,
-                    Died = died,
-                    Container = seen.Container,
-                    Pod = seen.Pod,
-                    At = seen.At,
-                },
-                victims),
+            new OomKill
+            {
+                PodUid = seen.PodUid,
+                ContainerId = containerId,
+                Place = place,
+                Count = count,
+                Processes = seen.Processes,
+                Level = seen.Level,
+                Died = died,
+                Container = seen.Container,
+                Pod = seen.Pod,
+                At = seen.At,
+            },
+            victims,
             seen);
     }
 
@@ -377,23 +376,21 @@ internal sealed partial class KillObserver
             }
         }
 
-        var victims = _kernel?.TakeOf(id) ?? [];
         var (level, reading) = _watch.LevelOfGone(podUid, justNow: pod is null);
         Take(
-            Attribute(
-                new OomKill
-                {
-                    PodUid = podUid,
-                    ContainerId = id,
-                    Place = place,
-                    Count = 1,
-                    Level = level,
-                    Died = true,
-                    Pod = reading,
-                    At = at,
-                },
-                victims),
-            null);
+            new OomKill
+            {
+                PodUid = podUid,
+                ContainerId = id,
+                Place = place,
+                Count = 1,
+                Level = level,
+                Died = true,
+                Pod = reading,
+                At = at,
+            },
+            _kernel?.TakeOf(id) ?? [],
+            sighting: null);
     }
 
     /// <summary>Takes what a guest's runner said.</summary>
@@ -409,8 +406,9 @@ internal sealed partial class KillObserver
         }
     }
 
-    private void Take(OomKill kill, Sighting? sighting)
+    private void Take(OomKill taken, IReadOnlyList<Victim> victims, Sighting? sighting)
     {
+        var kill = Attribute(taken, victims);
         if (!_ledger.Record(kill, sighting))
         {
             return;
