@@ -130,10 +130,9 @@ public sealed class CgroupWatchTests : IAsyncLifetime
         var pod = _cgroups.AddPod(_uid, Limit * 8);
         var folder = await AddAsync(pod, 'a');
         var below = PodCgroups.AddContainer(folder, "below");
-        var first = _cgroups.Run(pod, "sleep.native");
         Assert.False(_watch.Lives(Id('a')));
-        await File.WriteAllTextAsync(below + "/cgroup.procs", $"{first.Pid}");
-        Assert.True(_watch.Lives(Id('a')));
+        var first = _cgroups.Run(below, "sleep.native");
+        await Eventually.HoldsAsync(() => _watch.Lives(Id('a')));
         _ = first.Signal(Signals.Kill);
         _ = await first.Exit.WaitAsync(_patience);
         Assert.False(_watch.Lives(Id('a')));
