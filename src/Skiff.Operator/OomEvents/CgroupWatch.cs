@@ -229,6 +229,9 @@ internal sealed partial class CgroupWatch : IDisposable
         }
     }
 
+    /// <summary>Whether the kernel gives notice that memory has run out to each cgroup below the limit that was reached, not only to that of the victim (v1).</summary>
+    public bool NeighboursAreTold => !_unified;
+
     /// <summary>How long after the end of a container its kill may still be counted: in the pod's count, where that has those of its containers.</summary>
     public TimeSpan CountsCome => _unified ? 2 * _podSettles : TimeSpan.Zero;
 

@@ -218,6 +218,15 @@ internal sealed partial class KillLedger : IKillBaseline
         }
     }
 
+    /// <summary>Whether a kill of another container of the pod is known.</summary>
+    public bool KnowsAnother(string podUid, string containerId)
+    {
+        lock (_lock)
+        {
+            return _cgroups.Any(c => c.Value.Pod == podUid && c.Key != podUid && c.Key != containerId && (c.Value.Died || c.Value.Counted > 0));
+        }
+    }
+
     /// <summary>Notes how far the kernel's counts are told; for what was seen and is no kill of its own.</summary>
     public void Count(Sighting sighting)
     {

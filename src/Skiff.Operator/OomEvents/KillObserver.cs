@@ -369,7 +369,17 @@ internal sealed partial class KillObserver
             {
                 return;
             }
+        }
 
+        // What containerd says of memory, and the status after it, may be another's: then this one, the sandbox for one, was killed by somebody else.
+        var victims = _kernel?.TakeOf(id) ?? [];
+        if (victims.Count == 0 && _watch.NeighboursAreTold && (place.Container is null || _ledger.KnowsAnother(podUid, id)))
+        {
+            return;
+        }
+
+        lock (_lock)
+        {
             if (_byOthers.Count < MostNoted)
             {
                 _byOthers[podUid] = _byOthers.GetValueOrDefault(podUid) + 1;
@@ -389,7 +399,7 @@ internal sealed partial class KillObserver
                 Pod = reading,
                 At = at,
             },
-            _kernel?.TakeOf(id) ?? [],
+            victims,
             sighting: null);
     }
 

@@ -76,7 +76,7 @@ internal sealed class PodDirectory
         {
             var owner = _containerd is not null && containerId is not null ? await _containerd.OwnerAsync(containerId, cancellation).ConfigureAwait(false) : null;
             var pod = (podUid ?? owner?.PodUid) is { } uid ? Find(uid) : containerId is not null ? FindWith(containerId) : null;
-            var name = owner?.Container ?? (pod is not null && containerId is not null ? NameOf(pod, containerId) : null);
+            var name = owner is not null ? owner.Container : pod is not null && containerId is not null ? NameOf(pod, containerId) : null; // a sandbox has none
             if ((pod is not null && (name is not null || containerId is null || owner is { Container: null })) || waited >= patience)
             {
                 return pod is not null ? Place(pod, name)

@@ -147,16 +147,37 @@ public sealed class KillObserverTests : IAsyncDisposable
             _observer.Changed(Ended(pod, id, "Error"));
         }
 
+        await CompleteAsync();
+        var told = Assert.Single(_ledger.Series());
+        Assert.Equal("spec.containers{app}", told.Regarding.FieldPath);
+        Assert.StartsWith("container app used all of its memory limit: the kernel killed its process grow (pid 7, 4Mi), and the container died", told.Note, StringComparison.Ordinal);
+    });
+
+    [Fact]
+    public Task who_was_told_of_its_neighbours_lack_of_memory_and_is_killed_by_somebody_else_then_is_no_memory_kill() => Task.Run(async () => // where a timer's work is done when it fires
+    {
+        var pod = await PodAsync();
+        _observer.Seen(new Sighting(pod.Metadata.Uid!, Container, 1, KillLevel.Pod, _time.GetUtcNow()) { CountedInContainer = 1, CountedInPod = 1 });
+        _observer.Happened(new ContainerOom(Container));
+        _observer.Happened(new ContainerOom(Other)); // cgroup v1: the pod's limit was reached
+        await CompleteAsync();
+        _observer.Happened(new ContainerExit(Other, 8, 137));
+        _observer.Changed(Ended(pod, Other, "OOMKilled")); // which containerd makes of its notice
+        await CompleteAsync();
+        var told = Assert.Single(_ledger.Series());
+        Assert.Equal(("spec.containers{app}", 1), (told.Regarding.FieldPath, told.Count));
+    });
+
+    /// <summary>Waits for what is under way, while time goes on.</summary>
+    private async Task CompleteAsync()
+    {
         var done = _observer.CompleteAsync();
         await Eventually.HoldsAsync(() =>
         {
             Advance(100);
             return done.IsCompleted;
         });
-        var told = Assert.Single(_ledger.Series());
-        Assert.Equal("spec.containers{app}", told.Regarding.FieldPath);
-        Assert.StartsWith("container app used all of its memory limit: the kernel killed its process grow (pid 7, 4Mi), and the container died", told.Note, StringComparison.Ordinal);
-    });
+    }
 
     /// <summary>A pod of two containers that run.</summary>
     private async Task<Pod> PodAsync()
