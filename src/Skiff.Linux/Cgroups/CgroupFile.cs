@@ -45,6 +45,19 @@ public static class CgroupFile
         }
     }
 
+    /// <summary>The folders of the cgroups right below one; none when it is gone.</summary>
+    public static IReadOnlyList<string> Below(string folder)
+    {
+        try
+        {
+            return [.. Directory.EnumerateDirectories(folder)];
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return [];
+        }
+    }
+
     private static ulong? Parse(string text) =>
         text == "max" ? ulong.MaxValue : ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var value) ? value : null;
 

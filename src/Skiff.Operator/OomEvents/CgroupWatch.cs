@@ -294,9 +294,9 @@ internal sealed partial class CgroupWatch : IDisposable
             var roots = FindRoots(_memory, RootDepth).ToList();
             foreach (var root in roots)
             {
-                foreach (var parent in Folders(Watch(folders, root)).Where(f => PodCgroupName.IsClass(Path.GetFileName(f))).Prepend(root).ToList())
+                foreach (var parent in CgroupFile.Below(Watch(folders, root)).Where(f => PodCgroupName.IsClass(Path.GetFileName(f))).Prepend(root).ToList())
                 {
-                    foreach (var folder in Folders(parent == root ? root : Watch(folders, parent)))
+                    foreach (var folder in CgroupFile.Below(parent == root ? root : Watch(folders, parent)))
                     {
                         if (PodCgroupName.PodUid(Path.GetFileName(folder)) is { } uid && pods.Count < MostPods && pods.Add(folder))
                         {
@@ -365,7 +365,7 @@ internal sealed partial class CgroupWatch : IDisposable
         }
 
         var many = 0;
-        foreach (var path in Folders(folder))
+        foreach (var path in CgroupFile.Below(folder))
         {
             if (PodCgroupName.ContainerId(Path.GetFileName(path)) is { } id && many++ < MostContainers)
             {
@@ -701,7 +701,7 @@ internal sealed partial class CgroupWatch : IDisposable
 
     private static IEnumerable<string> FindRoots(string folder, int depth)
     {
-        foreach (var child in Folders(folder))
+        foreach (var child in CgroupFile.Below(folder))
         {
             var name = Path.GetFileName(child);
             if (PodCgroupName.IsRoot(name))
@@ -715,18 +715,6 @@ internal sealed partial class CgroupWatch : IDisposable
                     yield return below;
                 }
             }
-        }
-    }
-
-    private static List<string> Folders(string folder)
-    {
-        try
-        {
-            return [.. Directory.EnumerateDirectories(folder)];
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            return []; // it is gone
         }
     }
 

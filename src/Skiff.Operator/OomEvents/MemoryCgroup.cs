@@ -126,18 +126,9 @@ internal static class MemoryCgroup
     }
 
     /// <summary>A large process takes its time to go; one that has ended, and for which nobody has waited yet, is in no cgroup's list.</summary>
-    private static bool AnyLives(string folder, string processes)
-    {
-        try
-        {
-            return CgroupFile.Numbers(folder, "cgroup.procs").Any(pid => pid == 0 || !IsDying(processes, pid))
-                || Directory.EnumerateDirectories(folder).Any(below => AnyLives(below, processes));
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            return false; // it is gone
-        }
-    }
+    private static bool AnyLives(string folder, string processes) =>
+        CgroupFile.Numbers(folder, "cgroup.procs").Any(pid => pid == 0 || !IsDying(processes, pid))
+        || CgroupFile.Below(folder).Any(below => AnyLives(below, processes));
 
     /// <summary>v1's folder of the controller that counts processes, whichever pid namespace they are in.</summary>
     private static string PidsFolder(string memoryFolder)
