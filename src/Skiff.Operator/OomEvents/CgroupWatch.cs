@@ -49,8 +49,8 @@ internal interface IKillBaseline
 /// <remarks>
 /// <para>What is there is found by looking; inotify only says where to look again, and every <see cref="_resync"/> all is looked at.</para>
 /// <para>A container's cgroup may be removed before its count could be read: systemd removes an empty scope at once. On v2 the pod's count
-/// still has the kill. It is compared a little later, when the containers have had their turn; what is too much there belongs to a container
-/// that has just gone. On v1 counts do not add up; there the kernel's log, containerd's event or the pod's status tells of it.</para>
+/// still has the kill: what is too much there belongs to a container that has just gone. If it may be one of several, or one that was not seen
+/// yet, it is compared again a little later. On v1 counts do not add up; there the kernel's log, containerd's event or the pod's status tells of it.</para>
 /// <para>Whose limit it was shows by whose hits have risen since the kills before. A look may show hits of kills that are not counted yet: the pod's
 /// are those of all its containers, and when two of them are killed before the first is looked at, that look shows the hits of both. So hits
 /// that were seen are old only <see cref="_together"/> later. And a process that is dying may go on hitting the limit (v1): <see cref="_podSettles"/>
@@ -478,14 +478,13 @@ internal sealed partial class CgroupWatch : IDisposable
         {
             lock (_lock)
             {
-                var count = counter.Read(out _);
-                if (count > pod.Counted && !pod.Settles)
+                if (!pod.Settles && !Settle(pod, counter, isLast: false))
                 {
                     pod.Settles = true;
                     _ = GuardAsync(pod.Uid, () => SettleAsync(pod, counter));
                 }
 
-                return (count is not null, false);
+                return (counter.Read(out _) is not null, false);
             }
         },
         _time,
@@ -512,66 +511,99 @@ internal sealed partial class CgroupWatch : IDisposable
         }
     }
 
-    /// <summary>Finds what the pod's count has and no container's had, a while after it rose.</summary>
+    /// <summary>Looks again when others have had their turn: a container that is new may not have been looked at yet.</summary>
     private async Task SettleAsync(Pod pod, OomKillCounter counter)
     {
         await Task.Delay(_podSettles, _time, _stop).ConfigureAwait(false);
         lock (_lock)
         {
             pod.Settles = false;
-            foreach (var container in _containers.Values.Where(c => c.Pod == pod).ToList())
-            {
-                _ = Check(container);
-            }
+            _ = Settle(pod, counter, isLast: true);
+        }
+    }
 
-            if (counter.Read(out _) is not { } count || count <= pod.Counted)
-            {
-                return;
-            }
+    /// <summary>Finds what the pod's count has and no container's had.</summary>
+    /// <param name="pod">The pod.</param>
+    /// <param name="counter">Its count.</param>
+    /// <param name="isLast">Whether to tell of it even if it is not clear whose it was.</param>
+    /// <returns>Whether all has been told.</returns>
+    private bool Settle(Pod pod, OomKillCounter counter, bool isLast)
+    {
+        // The pod's first: what is counted there was counted for the container before, so all that is still there have it.
+        if (counter.Read(out _) is not { } count || count <= pod.Counted)
+        {
+            return true;
+        }
 
-            var missing = (int)(count - pod.Counted);
-            var now = _time.GetUtcNow();
-            pod.Counted = count;
-            var reading = MemoryCgroup.Read(pod.Folder, _unified);
-            var before = pod.Before(now);
-            pod.Looked(reading, now);
-            var groups = (reading.GroupKills ?? 0) > pod.CountedGroups ? (int)(reading.GroupKills!.Value - pod.CountedGroups) : 0;
-            pod.CountedGroups = Math.Max(pod.CountedGroups, reading.GroupKills ?? 0);
-            var gone = pod.Gone.Where(g => now - g.At < _justGone).Select(g => g.Container).ToList();
-            if (groups == 0 && gone.Any(g => g is { Reported: true, Reading.DiesWhole: true }))
-            {
-                // The rest of those that died together. (Not of the sandbox, which goes right after.)
-                _baseline.Assume(pod.Uid, pod.Uid, count);
-                return;
-            }
+        foreach (var container in _containers.Values.Where(c => c.Pod == pod).ToList())
+        {
+            CheckOrRemove(container);
+        }
 
-            // The kubelet treats all containers alike, where the kernel does not count whole ones.
-            var whole = MemoryCgroup.IsGroupKilled(before, reading) ?? _containers.Values.Where(c => c.Pod == pod).Concat(gone).Any(c => c.Reading.DiesWhole == true);
-            var candidates = gone.Any(g => !g.Reported) ? gone.Where(g => !g.Reported).ToList() : gone;
-            if (candidates.Count == 0 || candidates.Count > Math.Max(groups, 1))
-            {
-                _seen(new Sighting(pod.Uid, null, missing, MemoryCgroup.Level(new(), new(), before, reading), now)
-                {
-                    Gone = true,
-                    Container = new MemoryReading { DiesWhole = whole },
-                    Pod = reading,
-                    CountedInPod = count,
-                });
-                return;
-            }
+        if (count <= pod.Counted)
+        {
+            return true;
+        }
 
-            foreach (var one in candidates)
+        var now = _time.GetUtcNow();
+        var gone = pod.Gone.Where(g => now - g.At < _justGone).Select(g => g.Container).ToList();
+        var unreported = gone.Where(g => !g.Reported).ToList();
+        var isClear = unreported.Count == 1 && CgroupFile.Below(pod.Folder).All(f => PodCgroupName.ContainerId(Path.GetFileName(f)) is not { } id || _containers.ContainsKey(id));
+        if (!isClear && !isLast)
+        {
+            return false;
+        }
+
+        var missing = (int)(count - pod.Counted);
+        pod.Counted = count;
+        var reading = MemoryCgroup.Read(pod.Folder, _unified);
+        var before = pod.Before(now);
+        pod.Looked(reading, now);
+        var groups = (reading.GroupKills ?? 0) > pod.CountedGroups ? (int)(reading.GroupKills!.Value - pod.CountedGroups) : 0;
+        pod.CountedGroups = Math.Max(pod.CountedGroups, reading.GroupKills ?? 0);
+        if (groups == 0 && gone.Any(g => g is { Reported: true, Reading.DiesWhole: true }))
+        {
+            // The rest of those that died together. (Not of the sandbox, which goes right after.)
+            _baseline.Assume(pod.Uid, pod.Uid, count);
+            return true;
+        }
+
+        // The kubelet treats all containers alike, where the kernel does not count whole ones.
+        var whole = MemoryCgroup.IsGroupKilled(before, reading) ?? _containers.Values.Where(c => c.Pod == pod).Concat(gone).Any(c => c.Reading.DiesWhole == true);
+        var candidates = unreported.Count > 0 ? unreported : gone;
+        if (candidates.Count == 0 || candidates.Count > Math.Max(groups, 1))
+        {
+            _seen(new Sighting(pod.Uid, null, missing, MemoryCgroup.Level(new(), new(), before, reading), now)
             {
-                one.Reported = true;
-                one.Reading = new MemoryReading { DiesWhole = whole }.Over(one.Reading);
-                _seen(new Sighting(pod.Uid, one.Id, missing, MemoryCgroup.Level(one.Before(now), one.Reading, before, reading), now)
-                {
-                    Gone = true,
-                    Container = one.Reading,
-                    Pod = reading,
-                    CountedInPod = count,
-                });
-            }
+                Gone = true,
+                Container = new MemoryReading { DiesWhole = whole },
+                Pod = reading,
+                CountedInPod = count,
+            });
+            return true;
+        }
+
+        foreach (var one in candidates)
+        {
+            one.Reported = true;
+            one.Reading = new MemoryReading { DiesWhole = whole }.Over(one.Reading);
+            _seen(new Sighting(pod.Uid, one.Id, missing, MemoryCgroup.Level(one.Before(now), one.Reading, before, reading), now)
+            {
+                Gone = true,
+                Container = one.Reading,
+                Pod = reading,
+                CountedInPod = count,
+            });
+        }
+
+        return true;
+    }
+
+    private void CheckOrRemove(Container container)
+    {
+        if (!Check(container).There)
+        {
+            Remove(container);
         }
     }
 
@@ -584,10 +616,7 @@ internal sealed partial class CgroupWatch : IDisposable
             {
                 foreach (var container in _containers.Values.Where(c => !c.Counter.Tells).ToList())
                 {
-                    if (!Check(container).There)
-                    {
-                        Remove(container);
-                    }
+                    CheckOrRemove(container);
                 }
             }
         }

@@ -31,7 +31,7 @@ internal sealed partial class KillObserver
     private readonly Dictionary<string, DateTimeOffset> _told = []; // containers for which memory has run out
     private readonly Dictionary<string, DateTimeOffset> _killed = []; // containers that were killed, and nobody knows why yet
     private readonly HashSet<string> _looking = []; // containers of which a status says so
-    private readonly HashSet<string> _others = []; // containers that a status says were killed, and not for memory
+    private readonly HashSet<(string Id, string? Reason)> _others = []; // containers with a status that is no memory kill of theirs; it may become another yet
     private readonly Dictionary<string, int> _byOthers = []; // kills by pod that were not taken from counts
     private readonly HashSet<Task> _working = [];
     private readonly CgroupWatch _watch;
@@ -90,7 +90,7 @@ internal sealed partial class KillObserver
             }
 
             _settling[id] = sighting;
-            Start(() => SettleAsync(id));
+            Start(() => SettleAsync(id, sighting.PodUid));
         }
     }
 
@@ -140,7 +140,7 @@ internal sealed partial class KillObserver
         {
             if (ended is not { ExitCode: Killed, ContainerId: { } name } || pod.KubeletUid is not { } uid
                 || !(ended.FinishedAt > _ledger.Since) || name[(name.IndexOf("://", StringComparison.Ordinal) + 3)..] is not { Length: > 0 } id || _ledger.Knows(id)
-                || (ended.Reason != OomKilled && !IsKnownToTheKernel(id)))
+                || IsAnothers(id, ended.Reason) || (ended.Reason != OomKilled && !IsKnownToTheKernel(id, ended.Reason)))
             {
                 continue;
             }
@@ -176,27 +176,36 @@ internal sealed partial class KillObserver
     }
 
     /// <summary>Whether a container that was killed was so for memory, though its status does not say so: containerd's shim had heard of it too late, or not at all.</summary>
-    private bool IsKnownToTheKernel(string id)
+    private bool IsKnownToTheKernel(string id, string? reason)
+    {
+        var known = _kernel?.Tells(id, pid: null) == true;
+        if (!known)
+        {
+            LeaveToOthers(id, reason);
+        }
+
+        return known;
+    }
+
+    private bool IsAnothers(string id, string? reason)
     {
         lock (_lock)
         {
-            if (_kernel is null || _others.Contains(id))
-            {
-                return false;
-            }
+            return _others.Contains((id, reason));
+        }
+    }
 
-            if (_kernel.Tells(id, pid: null))
-            {
-                return true;
-            }
-
+    /// <summary>A container that was killed, but not for its want of memory, is not looked at again with each change of its pod.</summary>
+    private void LeaveToOthers(string id, string? reason)
+    {
+        lock (_lock)
+        {
             if (_others.Count >= MostNoted)
             {
                 _others.Clear(); // they are looked at again
             }
 
-            _ = _others.Add(id);
-            return false;
+            _ = _others.Add((id, reason));
         }
     }
 
@@ -235,8 +244,9 @@ internal sealed partial class KillObserver
     });
 
     /// <summary>Waits until it shows whether the container dies, and takes all that was killed meanwhile as one.</summary>
-    private async Task SettleAsync(string id)
+    private async Task SettleAsync(string id, string pod)
     {
+        var finding = _directory.FindAsync(pod, id, _namePatience, _stop);
         var died = false;
         for (var look = 0; !died && look < _looks.Length; look++)
         {
@@ -262,7 +272,7 @@ internal sealed partial class KillObserver
         {
             var whole = seen.Container.DiesWhole == true;
             var victims = _kernel?.TakeOf(id) ?? [];
-            await TakeAsync(seen, id, whole || seen.Gone ? 1 : seen.Processes, died || whole, victims).ConfigureAwait(false);
+            await TakeAsync(seen, id, finding, whole || seen.Gone ? 1 : seen.Processes, died || whole, victims).ConfigureAwait(false);
         }
         finally
         {
@@ -293,12 +303,12 @@ internal sealed partial class KillObserver
             return;
         }
 
-        await TakeAsync(seen, null, kills, died: true, []).ConfigureAwait(false);
+        await TakeAsync(seen, null, _directory.FindAsync(seen.PodUid, null, _namePatience, _stop), kills, died: true, []).ConfigureAwait(false);
     }
 
-    private async Task TakeAsync(Sighting seen, string? containerId, int count, bool died, IReadOnlyList<Victim> victims)
+    private async Task TakeAsync(Sighting seen, string? containerId, Task<KillPlace?> finding, int count, bool died, IReadOnlyList<Victim> victims)
     {
-        if (await _directory.FindAsync(seen.PodUid, containerId, _namePatience, _stop).ConfigureAwait(false) is not { } place)
+        if (await finding.ConfigureAwait(false) is not { } place)
         {
             Log.Nobodys(_logger, seen.PodUid, containerId);
             _ledger.Count(seen);
@@ -375,6 +385,7 @@ internal sealed partial class KillObserver
         var victims = _kernel?.TakeOf(id) ?? [];
         if (victims.Count == 0 && _watch.NeighboursAreTold && (place.Container is null || _ledger.KnowsAnother(podUid, id)))
         {
+            LeaveToOthers(id, OomKilled);
             return;
         }
 

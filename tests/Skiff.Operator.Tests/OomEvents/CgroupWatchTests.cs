@@ -125,6 +125,20 @@ public sealed class CgroupWatchTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task if_only_one_is_gone_before_it_is_looked_at_it_is_told_of_without_a_wait_on_cgroup_v2()
+    {
+        var pod = _cgroups.AddPod(_uid, Limit * 8);
+        var folder = await AddAsync(pod, 'a');
+        await BlindAsync(pod);
+        await _cgroups.KillAsync(folder);
+        await PodCgroups.RemoveAsync(folder);
+        _time.Stands = true;
+        _baseline.Release.Set();
+        await Eventually.HoldsAsync(() => _watch.Watched == 1 && (!PodCgroups.Unified || Seen().Count > 0));
+        Assert.Equal(PodCgroups.Unified ? [(Id('a'), true)] : [], Seen().Select(s => (s.ContainerId, s.Gone)));
+    }
+
+    [Fact]
     public async Task a_container_lives_by_a_process_in_a_cgroup_of_its_own_making_but_not_by_one_that_has_ended_and_is_still_waited_for()
     {
         var pod = _cgroups.AddPod(_uid, Limit * 8);
@@ -227,6 +241,9 @@ public sealed class CgroupWatchTests : IAsyncLifetime
 
         public int Waiting => Volatile.Read(ref _waiting);
 
+        /// <summary>Whether no wait that begins now ever ends.</summary>
+        public bool Stands { get; set; }
+
         public void Shift(TimeSpan by) => _by += by;
 
         public override DateTimeOffset GetUtcNow() => base.GetUtcNow() + _by;
@@ -241,7 +258,7 @@ public sealed class CgroupWatchTests : IAsyncLifetime
                     _ = Interlocked.Decrement(ref _waiting);
                 },
                 state,
-                dueTime,
+                Stands ? Timeout.InfiniteTimeSpan : dueTime,
                 period);
         }
     }

@@ -72,18 +72,18 @@ public sealed class KillObserverTests : IAsyncDisposable
         var uid = (string)_server.Put(Pods, pod.Replace("STATUS", "{}", StringComparison.Ordinal))["metadata"]!["uid"]!;
         await Eventually.HoldsAsync(() => _directory.Knows(uid));
 
-        // 1. It is counted, has settled, and waits for somebody to know the container's name: it asks at 5, 55, 255, 455 … ms.
+        // 1. It is counted, has settled at 5 ms, and waits for somebody to know the container's name: it asks at 0, 50, 250, 450 … ms.
         _observer.Seen(new Sighting(uid, Container, 1, KillLevel.Container, _time.GetUtcNow())
         {
             Container = new MemoryReading { Limit = Limit, Peak = Limit },
             CountedInContainer = 1,
             CountedInPod = 1,
         });
-        await Eventually.HoldsAsync(() => _time.Timers == 1);
+        await Eventually.HoldsAsync(() => _time.Timers == 2);
         Advance(100);
         Assert.Equal(3, _time.Timers);
 
-        // 2. The status is given two seconds for what counts, and is looked at at 2105 ms; that the name is known to us as well shows between 2055 and 2255 ms.
+        // 2. The status is given two seconds for what counts, and is looked at at 2100 ms; that the name is known to us as well shows between 2050 and 2250 ms.
         var ended = pod.Replace("STATUS", $$$$"""
             {"containerStatuses":[{"name":"app","state":{"terminated":{"reason":"OOMKilled","exitCode":137,"finishedAt":"2999-01-01T00:00:00Z","containerID":"containerd://{{{{Container}}}}"}}}]}
             """, StringComparison.Ordinal);
@@ -164,6 +164,8 @@ public sealed class KillObserverTests : IAsyncDisposable
         _observer.Happened(new ContainerExit(Other, 8, 137));
         _observer.Changed(Ended(pod, Other, "OOMKilled")); // which containerd makes of its notice
         await CompleteAsync();
+        _observer.Changed(Ended(pod, Other, "OOMKilled"));
+        Assert.True(_observer.CompleteAsync().IsCompleted, "it is looked at with each change of its pod");
         var told = Assert.Single(_ledger.Series());
         Assert.Equal(("spec.containers{app}", 1), (told.Regarding.FieldPath, told.Count));
     });
