@@ -203,10 +203,19 @@ public sealed class OomKillCounter : IDisposable
 
     private unsafe void Take()
     {
-        ulong times;
-        if (Libc.read((int)_notice!.DangerousGetHandle(), (byte*)&times, sizeof(ulong)) < 0 && Marshal.GetLastPInvokeError() != Errno.Again)
+        var added = false;
+        _notice!.DangerousAddRef(ref added); // its number must not become another file's, if this is ended meanwhile
+        try
         {
-            throw LinuxException.Last("read an eventfd");
+            ulong times;
+            if (Libc.read((int)_notice.DangerousGetHandle(), (byte*)&times, sizeof(ulong)) < 0 && Marshal.GetLastPInvokeError() != Errno.Again)
+            {
+                throw LinuxException.Last("read an eventfd");
+            }
+        }
+        finally
+        {
+            _notice.DangerousRelease();
         }
     }
 }

@@ -72,9 +72,10 @@ internal sealed class PodDirectory
     public async Task<KillPlace?> FindAsync(string? podUid, string? containerId, TimeSpan patience, CancellationToken cancellation)
     {
         var pause = TimeSpan.FromMilliseconds(50);
+        ContainerOwner? owner = null;
         for (var waited = TimeSpan.Zero; ; waited += pause)
         {
-            var owner = _containerd is not null && containerId is not null ? await _containerd.OwnerAsync(containerId, cancellation).ConfigureAwait(false) : null;
+            owner ??= _containerd is not null && containerId is not null ? await _containerd.OwnerAsync(containerId, cancellation).ConfigureAwait(false) : null;
             var pod = (podUid ?? owner?.PodUid) is { } uid ? Find(uid) : containerId is not null ? FindWith(containerId) : null;
             var name = owner is not null ? owner.Container : pod is not null && containerId is not null ? NameOf(pod, containerId) : null; // a sandbox has none
             if ((pod is not null && (name is not null || containerId is null || owner is { Container: null })) || waited >= patience)

@@ -7,7 +7,7 @@ using Skiff.Testing;
 namespace Skiff.Contract.Stations;
 
 /// <summary>
-/// check.sh and these tests themselves on a machine with cgroup v2, which is emulated: it takes minutes, mostly of one processor. So it runs
+/// check.sh, these tests themselves, and those of the agent's watch of cgroups, on a machine with cgroup v2, which is emulated: it takes minutes, mostly of one processor. So it runs
 /// beside all other tests (a collection of its own). With them it shares only what nobody changes any more: the published tree, the guests, the
 /// tests' own programs and crictl. It has no network, and all that it writes is in its temporary folders.
 /// </summary>
@@ -35,13 +35,16 @@ public sealed partial class EmulatedMachineTests : IDisposable
         await File.WriteAllLinesAsync(runs, _runs);
         var runtime = RuntimeEnvironment.GetRuntimeDirectory().TrimEnd('/'); // …/shared/Microsoft.NETCore.App/VERSION
         var dotnet = Path.GetFullPath(Path.Combine(runtime, "..", "..", ".."));
+        var web = Path.Combine(dotnet, "shared", "Microsoft.AspNetCore.App", Path.GetFileName(runtime)); // the agent's
         (string From, string To)[] files =
         [
             (Path.Combine(Repository.Root, "Operator.sln"), "/repo/Operator.sln"),
             (Repository.Out, "/repo/out"),
             (Repository.Guests, "/repo/artifacts/guests"),
             (AppContext.BaseDirectory.TrimEnd('/'), "/repo/tests"),
+            (Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "../../Skiff.Operator.Tests/debug")), "/repo/operator-tests"),
             (runtime, "/dotnet" + runtime[dotnet.Length..]),
+            (web, "/dotnet" + web[dotnet.Length..]),
             (Path.Combine(dotnet, "host"), "/dotnet/host"),
             (runs, "/runs"),
             (_station.Image, "/skiff-guests.tar"),
@@ -57,8 +60,9 @@ public sealed partial class EmulatedMachineTests : IDisposable
 
         // The tests of containerds that the machine does not have are skipped, and only those.
         var summaries = Summary().Matches(check.OutputText);
-        Assert.True(summaries.Count == _runs.Length, check.OutputText);
-        foreach (Match summary in summaries)
+        Assert.True(summaries.Count == 1 + _runs.Length, check.OutputText);
+        Assert.Equal(0, Number(summaries[0], 2));
+        foreach (var summary in summaries.Skip(1))
         {
             Assert.Equal(Number(summary, 1) * 3 / 4, Number(summary, 2));
         }

@@ -1,10 +1,11 @@
 #!/bin/bash
-# Runs in a machine with systemd and Debian's containerd, with the tests, the guests and the tree below /repo and .NET in /dotnet: check.sh, and
-# the contract tests on what this machine has, its cgroup v2 above all, through each OCI runtime and cgroup driver. /runs has a line for each run:
-# OCI runtime, cgroup driver, classes. Prints "contract ok" at the end.
+# Runs in a machine with systemd and Debian's containerd, with the tests, the guests and the tree below /repo and .NET in /dotnet: check.sh, the
+# agent's watch of cgroups, and the contract tests on what this machine has, its cgroup v2 above all, through each OCI runtime and cgroup driver.
+# /runs has a line for each run: OCI runtime, cgroup driver, classes. Prints "contract ok" at the end.
 set -euo pipefail
 export HOME=/root DOTNET_ROOT=/dotnet DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1 SKIFF_OOM_RUNS=${SKIFF_OOM_RUNS:-2}
 bash /check.sh /repo/out 4
+/repo/operator-tests/Skiff.Operator.Tests -noColor -class Skiff.Operator.Tests.OomEvents.CgroupWatchTests
 while read -r -u 3 runtime driver classes; do
   ln -sf "$(command -v "$runtime")" /usr/local/sbin/runc
   echo "$(runc --version | head -1), $driver: $classes"
