@@ -478,13 +478,13 @@ internal sealed partial class CgroupWatch : IDisposable
         {
             lock (_lock)
             {
-                if (!pod.Settles && !Settle(pod, counter, isLast: false))
+                if (!pod.Settles && !Settle(pod, isLast: false))
                 {
                     pod.Settles = true;
-                    _ = GuardAsync(pod.Uid, () => SettleAsync(pod, counter));
+                    _ = GuardAsync(pod.Uid, () => SettleAsync(pod));
                 }
 
-                return (counter.Read(out _) is not null, false);
+                return (pod.Count() is not null, false);
             }
         },
         _time,
@@ -512,25 +512,24 @@ internal sealed partial class CgroupWatch : IDisposable
     }
 
     /// <summary>Looks again when others have had their turn: a container that is new may not have been looked at yet.</summary>
-    private async Task SettleAsync(Pod pod, OomKillCounter counter)
+    private async Task SettleAsync(Pod pod)
     {
         await Task.Delay(_podSettles, _time, _stop).ConfigureAwait(false);
         lock (_lock)
         {
             pod.Settles = false;
-            _ = Settle(pod, counter, isLast: true);
+            _ = Settle(pod, isLast: true);
         }
     }
 
     /// <summary>Finds what the pod's count has and no container's had.</summary>
     /// <param name="pod">The pod.</param>
-    /// <param name="counter">Its count.</param>
     /// <param name="isLast">Whether to tell of it even if it is not clear whose it was.</param>
     /// <returns>Whether all has been told.</returns>
-    private bool Settle(Pod pod, OomKillCounter counter, bool isLast)
+    private bool Settle(Pod pod, bool isLast)
     {
         // The pod's first: what is counted there was counted for the container before, so all that is still there have it.
-        if (counter.Read(out _) is not { } count || count <= pod.Counted)
+        if (pod.Count() is not { } count || count <= pod.Counted)
         {
             return true;
         }
@@ -710,7 +709,12 @@ internal sealed partial class CgroupWatch : IDisposable
             container.Dispose();
             var now = _time.GetUtcNow();
             _ = container.Pod.Gone.RemoveAll(g => now - g.At > _justGone);
-            container.Pod.Gone.Add((container, now));
+
+            // What is gone is counted for its pod. If all of that is told, this one is not among those of which a later kill may have been.
+            if (container.Reported || container.Pod.Count() > container.Pod.Counted)
+            {
+                container.Pod.Gone.Add((container, now));
+            }
         }
     }
 
@@ -796,7 +800,11 @@ internal sealed partial class CgroupWatch : IDisposable
         /// <summary>How many containers that were killed whole have been told of.</summary>
         public ulong CountedGroups { get; set; }
 
+        /// <summary>Containers that have just gone, and that were killed or may have been.</summary>
         public List<(Container Container, DateTimeOffset At)> Gone { get; } = [];
+
+        /// <summary>The kernel's count; null on v1, and when the pod is gone.</summary>
+        public ulong? Count() => counter?.Read(out _);
 
         public override void Dispose()
         {

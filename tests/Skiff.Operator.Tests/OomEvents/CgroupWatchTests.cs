@@ -125,17 +125,19 @@ public sealed class CgroupWatchTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task if_only_one_is_gone_before_it_is_looked_at_it_is_told_of_without_a_wait_on_cgroup_v2()
+    public async Task if_only_one_is_gone_that_may_have_been_killed_it_is_told_of_without_a_wait_on_cgroup_v2()
     {
         var pod = _cgroups.AddPod(_uid, Limit * 8);
-        var folder = await AddAsync(pod, 'a');
+        var folders = new[] { await AddAsync(pod, 'a'), await AddAsync(pod, 'b') };
+        await PodCgroups.RemoveAsync(folders[0]);
+        await Eventually.HoldsAsync(() => _watch.Watched == 1);
         await BlindAsync(pod);
-        await _cgroups.KillAsync(folder);
-        await PodCgroups.RemoveAsync(folder);
+        await _cgroups.KillAsync(folders[1]);
+        await PodCgroups.RemoveAsync(folders[1]);
         _time.Stands = true;
         _baseline.Release.Set();
         await Eventually.HoldsAsync(() => _watch.Watched == 1 && (!PodCgroups.Unified || Seen().Count > 0));
-        Assert.Equal(PodCgroups.Unified ? [(Id('a'), true)] : [], Seen().Select(s => (s.ContainerId, s.Gone)));
+        Assert.Equal(PodCgroups.Unified ? [(Id('b'), true)] : [], Seen().Select(s => (s.ContainerId, s.Gone)));
     }
 
     [Fact]
