@@ -84,6 +84,27 @@ public sealed class OomEventTests(ClusterOnBoth cluster, ITestOutputHelper outpu
     }
 
     [Fact]
+    public async Task a_pod_that_is_deleted_in_the_second_of_its_kill_has_its_event()
+    {
+        await cluster.BeInstalledAsync();
+        await RunAsync(Pod("deleted", 1, "", Container("app", "/grow.native", "when", "/go")));
+        await cluster.PodIsReadyAsync("deleted");
+        var uid = await FieldAsync("deleted", "{.metadata.uid}");
+        var id = (await FieldAsync("deleted", "{.status.containerStatuses[0].containerID}"))["containerd://".Length..];
+        var app = Assert.Single(await File.ReadAllLinesAsync(Assert.Single(Directory.GetDirectories("/sys/fs/cgroup/memory", $"*{id}*", SearchOption.AllDirectories)) + "/cgroup.procs"));
+        await Cluster.WithoutAsync(cluster.Nodes[0].Agent()!.Value, async () =>
+        {
+            await File.WriteAllTextAsync($"/proc/{app}/root/go", "");
+            Assert.True(await Until.HoldsAsync(() => Task.FromResult(!File.Exists($"/proc/{app}/root/go")), Cluster.Patience), "it is killed");
+            _ = await cluster.KubectlAsync("delete", "pod", "deleted", "--grace-period=0", "--force", "--wait=false");
+        });
+        await Cluster.UntilAsync("deleted: it has its event", async () => (await EventsOfAsync(uid)).Count > 0, () => DescribeAsync("deleted"));
+        var one = Assert.Single(await EventsOfAsync(uid));
+        Assert.Equal(("OOMKilled", "spec.containers{app}"), ((string)one["reason"]!, (string)one["regarding"]!["fieldPath"]!));
+        Assert.Null(one["series"]);
+    }
+
+    [Fact]
     public async Task a_pod_that_crashes_again_and_again_has_one_event_that_counts()
     {
         await cluster.BeInstalledAsync();
@@ -230,9 +251,10 @@ public sealed class OomEventTests(ClusterOnBoth cluster, ITestOutputHelper outpu
         $"{pod} has ended", async () => await FieldAsync(pod, "{.status.phase}") == "Failed", () => cluster.TryKubectlAsync("describe", "pod", pod));
 
     /// <summary>The Events of memory kills that the present pod of this name has.</summary>
-    private async Task<IReadOnlyList<JsonNode>> EventsAsync(string pod)
+    private async Task<IReadOnlyList<JsonNode>> EventsAsync(string pod) => await EventsOfAsync(await FieldAsync(pod, "{.metadata.uid}"));
+
+    private async Task<IReadOnlyList<JsonNode>> EventsOfAsync(string uid)
     {
-        var uid = await FieldAsync(pod, "{.metadata.uid}");
         var all = await cluster.GetAsync("events.events.k8s.io", "--field-selector", "regarding.uid=" + uid);
         return [.. all["items"]!.AsArray().Where(e => ((string)e!["reason"]!).Contains("OOM", StringComparison.Ordinal)).Select(e => e!)];
     }
