@@ -43,9 +43,7 @@ public sealed class OomEventTests(ClusterOnBoth cluster, ITestOutputHelper outpu
         await cluster.BeInstalledAsync();
         await RunAsync(Pod("unseen", 1, "", Container("app", "/grow.native", "when", "/go"), Container("beside", "/sleep.native")));
         await cluster.PodIsReadyAsync("unseen");
-        var id = (await FieldAsync("unseen", "{.status.containerStatuses[?(@.name==\"app\")].containerID}"))["containerd://".Length..];
-        var cgroup = Assert.Single(Directory.GetDirectories("/sys/fs/cgroup/memory", $"*{id}*", SearchOption.AllDirectories));
-        var app = int.Parse(Assert.Single(await File.ReadAllLinesAsync(cgroup + "/cgroup.procs")), CultureInfo.InvariantCulture);
+        var (cgroup, app) = await AppOfAsync("unseen");
         await Cluster.WithoutAsync(cluster.Nodes[0].Agent()!.Value, async () =>
         {
             await Cluster.WithoutAsync(int.Parse(Status("PPid"), CultureInfo.InvariantCulture), async () =>
@@ -90,8 +88,7 @@ public sealed class OomEventTests(ClusterOnBoth cluster, ITestOutputHelper outpu
         await RunAsync(Pod("deleted", 1, "", Container("app", "/grow.native", "when", "/go")));
         await cluster.PodIsReadyAsync("deleted");
         var uid = await FieldAsync("deleted", "{.metadata.uid}");
-        var id = (await FieldAsync("deleted", "{.status.containerStatuses[0].containerID}"))["containerd://".Length..];
-        var app = Assert.Single(await File.ReadAllLinesAsync(Assert.Single(Directory.GetDirectories("/sys/fs/cgroup/memory", $"*{id}*", SearchOption.AllDirectories)) + "/cgroup.procs"));
+        var (_, app) = await AppOfAsync("deleted");
         await Cluster.WithoutAsync(cluster.Nodes[0].Agent()!.Value, async () =>
         {
             await File.WriteAllTextAsync($"/proc/{app}/root/go", "");
@@ -246,6 +243,14 @@ public sealed class OomEventTests(ClusterOnBoth cluster, ITestOutputHelper outpu
     private async Task RunAsync(string yaml) => (await cluster.KubectlWithAsync(yaml, "apply", "-f", "-")).Demand();
 
     private async Task<string> FieldAsync(string pod, string path) => (await cluster.TryKubectlAsync("get", "pod", pod, "-o", "jsonpath=" + path)).Output;
+
+    /// <summary>The cgroup and the only process of a pod's container "app", on the first node.</summary>
+    private async Task<(string Cgroup, int Process)> AppOfAsync(string pod)
+    {
+        var id = (await FieldAsync(pod, "{.status.containerStatuses[?(@.name==\"app\")].containerID}"))["containerd://".Length..];
+        var cgroup = Assert.Single(Directory.GetDirectories("/sys/fs/cgroup/memory", $"*{id}*", SearchOption.AllDirectories));
+        return (cgroup, int.Parse(Assert.Single(await File.ReadAllLinesAsync(cgroup + "/cgroup.procs")), CultureInfo.InvariantCulture));
+    }
 
     private Task EndsAsync(string pod) => Cluster.UntilAsync(
         $"{pod} has ended", async () => await FieldAsync(pod, "{.status.phase}") == "Failed", () => cluster.TryKubectlAsync("describe", "pod", pod));

@@ -478,13 +478,14 @@ internal sealed partial class CgroupWatch : IDisposable
         {
             lock (_lock)
             {
-                if (!pod.Settles && !Settle(pod, isLast: false))
+                var count = pod.Count();
+                if (!pod.Settles && !Settle(pod, count, isLast: false))
                 {
                     pod.Settles = true;
                     _ = GuardAsync(pod.Uid, () => SettleAsync(pod));
                 }
 
-                return (pod.Count() is not null, false);
+                return (count is not null, false);
             }
         },
         _time,
@@ -518,25 +519,26 @@ internal sealed partial class CgroupWatch : IDisposable
         lock (_lock)
         {
             pod.Settles = false;
-            _ = Settle(pod, isLast: true);
+            _ = Settle(pod, pod.Count(), isLast: true);
         }
     }
 
     /// <summary>Finds what the pod's count has and no container's had.</summary>
     /// <param name="pod">The pod.</param>
+    /// <param name="counted">Its count, as it is now.</param>
     /// <param name="isLast">Whether to tell of it even if it is not clear whose it was.</param>
     /// <returns>Whether all has been told.</returns>
-    private bool Settle(Pod pod, bool isLast)
+    private bool Settle(Pod pod, ulong? counted, bool isLast)
     {
         // The pod's first: what is counted there was counted for the container before, so all that is still there have it.
-        if (pod.Count() is not { } count || count <= pod.Counted)
+        if (counted is not { } count || count <= pod.Counted)
         {
             return true;
         }
 
         foreach (var container in _containers.Values.Where(c => c.Pod == pod).ToList())
         {
-            CheckOrRemove(container);
+            _ = CheckOrRemove(container);
         }
 
         if (count <= pod.Counted)
@@ -598,12 +600,16 @@ internal sealed partial class CgroupWatch : IDisposable
         return true;
     }
 
-    private void CheckOrRemove(Container container)
+    /// <returns>Whether it is still there.</returns>
+    private bool CheckOrRemove(Container container)
     {
-        if (!Check(container).There)
+        var there = Check(container).There;
+        if (!there)
         {
             Remove(container);
         }
+
+        return there;
     }
 
     private async Task PollAsync(CancellationToken cancellation)
@@ -615,7 +621,7 @@ internal sealed partial class CgroupWatch : IDisposable
             {
                 foreach (var container in _containers.Values.Where(c => !c.Counter.Tells).ToList())
                 {
-                    CheckOrRemove(container);
+                    _ = CheckOrRemove(container);
                 }
             }
         }
@@ -632,9 +638,8 @@ internal sealed partial class CgroupWatch : IDisposable
             await Task.Delay(_youngPoll, _time, _stop).ConfigureAwait(false);
             lock (_lock)
             {
-                if (!Check(container).There)
+                if (!CheckOrRemove(container))
                 {
-                    Remove(container);
                     return;
                 }
             }

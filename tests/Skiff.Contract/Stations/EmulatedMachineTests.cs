@@ -7,9 +7,9 @@ using Skiff.Testing;
 namespace Skiff.Contract.Stations;
 
 /// <summary>
-/// check.sh, these tests themselves, and those of the agent's watch of cgroups, on a machine with cgroup v2, which is emulated: it takes minutes, mostly of one processor. So it runs
-/// beside all other tests (a collection of its own). With them it shares only what nobody changes any more: the published tree, the guests, the
-/// tests' own programs and crictl. It has no network, and all that it writes is in its temporary folders.
+/// check.sh, these tests themselves, and those of the agent's watch of cgroups, on a machine with cgroup v2, which is emulated: it takes minutes,
+/// mostly of one processor. So it runs beside all other tests (a collection of its own). With them it shares only what nobody changes any more: the
+/// published tree, the guests, the tests' own programs and crictl. It has no network, and all that it writes is in its temporary folders.
 /// </summary>
 [Collection("emulated machine")]
 public sealed partial class EmulatedMachineTests : IDisposable
