@@ -14,8 +14,10 @@ namespace Skiff.Shim.Bootstrap;
 /// </summary>
 internal static class DeleteCommand
 {
-    // containerd waits 5 seconds (io.containerd.timeout.shim.cleanup).
-    private static readonly TimeSpan _limit = TimeSpan.FromSeconds(4.5);
+    // How long is for containerd to say (io.containerd.timeout.shim.cleanup, 5 seconds unless it is set): it kills us then. A limit of our own
+    // below that ended the OCI runtime on a busy node in the midst of its work, and nobody came back to the container. This one is for
+    // whoever calls without a limit.
+    private static readonly TimeSpan _limit = TimeSpan.FromMinutes(2);
 
     // What a process has that was killed with SIGKILL; how it really ended died with the shim.
     private const uint Killed = 137;
