@@ -19,7 +19,7 @@ public sealed class BadInputTests(Containerds containerds)
     ];
 
     public static TheoryData<string, string, string> Programs =>
-        [.. ContainerdVersion.All.SelectMany(v => _programs.Select(p => (v.Name, p.Program, p.Says)))];
+        [.. ContainerdVersion.Tested.SelectMany(v => _programs.Select(p => (v.Name, p.Program, p.Says)))];
 
     [Theory]
     [MemberData(nameof(Programs))]
@@ -59,6 +59,7 @@ public sealed class BadInputTests(Containerds containerds)
     }
 
     [Fact]
+    [Trait(Containerds.Runs, Containerds.Once)]
     public async Task start_refuses_what_is_wrong_and_says_so()
     {
         if (Repository.Missing is { } missing)
@@ -96,7 +97,7 @@ public sealed class BadInputTests(Containerds containerds)
             Arguments = [Repository.Shim, "-namespace", "skiff-test", "-id", id, "-address", bundle + "/none.sock", "start"],
             WorkingDirectory = bundle,
         };
-        var result = await Command.RunAsync(request, TimeSpan.FromSeconds(20), Encoding.UTF8.GetBytes(input));
+        var result = await Command.RunAsync(request, RunningContainer.Patience, Encoding.UTF8.GetBytes(input));
         Assert.Equal((1u, ""), (result.Exit.ShellCode, result.OutputText));
         Assert.Contains(says, result.Error, StringComparison.Ordinal);
     }

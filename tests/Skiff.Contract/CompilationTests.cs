@@ -27,7 +27,7 @@ public sealed class CompilationTests(Containerds containerds)
                 var pid = Pid((await containerd.CtrAsync("task", "ls")).Output, id);
                 string? inode = null;
                 Assert.True(await Until.HoldsAsync(
-                    () => Task.FromResult((inode = MappedArtifact(pid)) is not null), TimeSpan.FromSeconds(20)), await File.ReadAllTextAsync($"/proc/{pid}/maps"));
+                    () => Task.FromResult((inode = MappedArtifact(pid)) is not null), RunningContainer.Patience), await File.ReadAllTextAsync($"/proc/{pid}/maps"));
                 mapped.Add(inode!);
             }
 
@@ -50,6 +50,7 @@ public sealed class CompilationTests(Containerds containerds)
     }
 
     [Fact]
+    [Trait(Containerds.Runs, Containerds.Once)]
     public async Task a_container_with_less_memory_than_the_compiler_needs_runs_its_module()
     {
         var containerd = await containerds.GetAsync("1.6");
@@ -59,6 +60,7 @@ public sealed class CompilationTests(Containerds containerds)
     }
 
     [Fact]
+    [Trait(Containerds.Runs, Containerds.Once)]
     public async Task where_nothing_can_be_kept_a_module_is_compiled_in_its_container_and_the_log_says_why()
     {
         var containerd = await containerds.GetAsync("1.6");

@@ -3,9 +3,9 @@ using Skiff.Contract;
 using Skiff.Testing;
 using Xunit.v3;
 
-// All that shares this machine's containerds, cgroups and processes is one collection, one test after another. Beside it runs, from the start,
-// only what has a machine of its own (Stations.EmulatedMachineTests).
-[assembly: Parallelization(Mode = Xunit.Sdk.ParallelMode.Collections, MaxThreads = 2)]
+// All that shares a machine's containerds, cgroups and processes is one collection, one test after another. What may run beside each other,
+// such as the versions of containerd, hack/test runs as processes of their own, each in a world of its own (hack/isolate).
+[assembly: Parallelization(Mode = Xunit.Sdk.ParallelMode.None)]
 [assembly: CollectionBehavior(CollectionBehavior.CollectionPerAssembly)]
 [assembly: AssemblyFixture(typeof(Containerds))]
 
@@ -14,9 +14,24 @@ namespace Skiff.Contract;
 /// <summary>One containerd of each version for all tests; each demands at its end that nothing of its containers is left.</summary>
 public sealed class Containerds : IAsyncLifetime
 {
+    /// <summary>The trait of a test of resources or of another OCI runtime that has nothing to do with the cgroup's version or driver.</summary>
+    public const string Cgroup = "cgroup";
+
+    /// <summary>Any will do, so the emulated machine runs it only where all is run.</summary>
+    public const string Any = "any";
+
+    /// <summary>The trait of a test that does not depend on containerd's version, or has a machine of its own; hack/test goes by it.</summary>
+    public const string Runs = "runs";
+
+    /// <summary>It is run with the oldest containerd only.</summary>
+    public const string Once = "once";
+
+    /// <summary>It boots an emulated machine, which takes minutes of both processors.</summary>
+    public const string Emulated = "emulated";
+
     private readonly ConcurrentDictionary<(string Version, bool Cri), PrivateContainerd> _running = [];
 
-    public static TheoryData<string> Versions => [.. ContainerdVersion.All.Select(v => v.Name)];
+    public static TheoryData<string> Versions => [.. ContainerdVersion.Tested.Select(v => v.Name)];
 
     public ValueTask InitializeAsync() => ValueTask.CompletedTask;
 

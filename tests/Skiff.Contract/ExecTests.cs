@@ -17,7 +17,7 @@ public sealed class ExecTests(Containerds containerds)
 
     public static TheoryData<string> Versions => Containerds.Versions;
 
-    public static TheoryData<string, string> Inits => [.. ContainerdVersion.All.SelectMany(v => new[] { (v.Name, ".wasm"), (v.Name, ".native") })];
+    public static TheoryData<string, string> Inits => [.. ContainerdVersion.Tested.SelectMany(v => new[] { (v.Name, ".wasm"), (v.Name, ".native") })];
 
     [Theory]
     [MemberData(nameof(Inits))]
@@ -84,6 +84,10 @@ public sealed class ExecTests(Containerds containerds)
             Assert.Equal(7u, (await container.ExecAsync("/exit.native", "7")).Status);
             var (exec, said) = containerd.InBackground("task", "exec", "--exec-id", "last", id, "/sleep.wasm");
             await SaysAsync(said, "ready");
+
+            // A program may run before the OCI runtime that started it has come back; only then the shim knows which process it is.
+            await events.ComesAsync(
+                id, "/tasks/create", "/tasks/start", "/tasks/exec-added", "/tasks/exec-started", "/tasks/exit", "/tasks/exec-added", "/tasks/exec-started");
             Assert.Contains("last", (await containerd.CtrAsync("task", "ps", id)).Output, StringComparison.Ordinal);
             _ = (await containerd.CtrAsync("task", "kill", "--signal", "SIGKILL", id)).Demand();
             Assert.Equal(137u, (await exec.Exit.WaitAsync(RunningContainer.Patience)).ShellCode);

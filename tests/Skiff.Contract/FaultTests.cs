@@ -8,8 +8,7 @@ namespace Skiff.Contract;
 public sealed class FaultTests(Containerds containerds)
 {
     [Theory]
-    [InlineData("1.6")] // the oldest and the newest: what is waited for is our own limit
-    [InlineData("2.4")]
+    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
     public async Task an_oci_runtime_that_hangs_costs_only_the_time_it_is_given(string version)
     {
         var containerd = await containerds.GetAsync(version);
@@ -24,7 +23,7 @@ public sealed class FaultTests(Containerds containerds)
             "--timeout", "2s", "run", "--null-io", "--runtime", Repository.Shim, "--runtime-config-path", settings, PrivateContainerd.Image, id, "/hello.wasm");
         Assert.NotEqual(0u, result.Status);
         Assert.False(result.TimedOut);
-        Assert.True(TimeProvider.System.GetElapsedTime(start) < TimeSpan.FromSeconds(25), "it took too long");
+        Assert.True(TimeProvider.System.GetElapsedTime(start) < TimeSpan.FromSeconds(60), "it took too long");
         await Containerds.NothingLeftAsync(containerd);
         _ = await containerd.CtrAsync("container", "rm", id);
     }
@@ -55,12 +54,11 @@ public sealed class FaultTests(Containerds containerds)
     }
 
     [Theory]
-    [InlineData("1.6", 20)]
-    [InlineData("2.4", 21)]
-    public async Task containerd_may_be_killed_at_any_moment(string version, int seed)
+    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    public async Task containerd_may_be_killed_at_any_moment(string version)
     {
         var containerd = await containerds.GetAsync(version);
-        var random = new Random(seed);
+        var random = new Random(version[^1]);
 
         // The first two cost most: a shim to which nobody came leaves by itself after 20 seconds.
         Moment[] moments = [.. Enum.GetValues<Moment>(), Moment.Running, Moment.Exec, Moment.Exit, Moment.Delete];
@@ -109,7 +107,7 @@ public sealed class FaultTests(Containerds containerds)
         if (moment == Moment.Delete)
         {
             _ = (await containerd.CtrAsync(kill)).Demand();
-            Assert.True(await Until.HoldsAsync(async () => (await containerd.CtrAsync("task", "ls")).Output.Contains("STOPPED", StringComparison.Ordinal), RunningContainer.Patience));
+            Assert.True(await Until.HoldsAsync(async () => (await containerd.TaskAsync(id)).Status == "STOPPED", RunningContainer.Patience));
         }
 
         return containerd.InBackground(moment switch

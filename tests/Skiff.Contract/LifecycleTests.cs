@@ -6,8 +6,6 @@ namespace Skiff.Contract;
 /// <summary>Starting, ending and cleaning up.</summary>
 public sealed class LifecycleTests(Containerds containerds)
 {
-    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(20);
-
     public static TheoryData<string> Versions => Containerds.Versions;
 
     [Theory]
@@ -20,7 +18,7 @@ public sealed class LifecycleTests(Containerds containerds)
             var id = ProgramTests.Id();
             var (run, output) = await StartedAsync(containerd, id, "/spin.wasm", "spinning");
             (await containerd.CtrAsync("task", "kill", "--signal", signal, id)).Demand();
-            Assert.Equal(expected, (await run.Exit.WaitAsync(_patience)).ShellCode);
+            Assert.Equal(expected, (await run.Exit.WaitAsync(RunningContainer.Patience)).ShellCode);
             Assert.Equal("spinning\n", PrivateContainerd.WithoutWarnings(await File.ReadAllTextAsync(output)));
         }
     }
@@ -33,7 +31,7 @@ public sealed class LifecycleTests(Containerds containerds)
         var id = ProgramTests.Id();
         var (run, _) = await StartedAsync(containerd, id, "/sleep.native", "ready");
         (await containerd.CtrAsync("task", "kill", "--all", "--signal", "SIGKILL", id)).Demand();
-        Assert.Equal(137u, (await run.Exit.WaitAsync(_patience)).ShellCode);
+        Assert.Equal(137u, (await run.Exit.WaitAsync(RunningContainer.Patience)).ShellCode);
     }
 
     [Theory]
@@ -68,30 +66,29 @@ public sealed class LifecycleTests(Containerds containerds)
         using var handle = PidFds.Open(shim);
         Assert.True(PidFds.Signal(handle!, Signals.Kill));
         Assert.True(await Until.HoldsAsync(
-            async () => !(await containerd.CtrAsync("task", "ls")).Output.Contains(id, StringComparison.Ordinal) && containerd.Leftovers().Count == 0, _patience),
+            async () => !(await containerd.TasksAsync()).ContainsKey(id) && containerd.Leftovers().Count == 0, RunningContainer.Patience),
             string.Join('\n', containerd.Leftovers()));
         _ = (await containerd.CtrAsync("container", "rm", id)).Demand();
     }
 
     [Theory]
-    [InlineData("1.6")]
-    [InlineData("2.4")]
-    public async Task two_hundred_containers_eight_at_a_time_leave_nothing(string version)
+    [MemberData(nameof(Versions))]
+    public async Task many_containers_eight_at_a_time_leave_nothing(string version)
     {
         var containerd = await containerds.GetAsync(version);
         var kinds = new[] { "/hello.wasm", "/hello.native" };
-        await Parallel.ForEachAsync(Enumerable.Range(0, 200), new ParallelOptions { MaxDegreeOfParallelism = 8 }, async (i, _) =>
+        await Parallel.ForEachAsync(Enumerable.Range(0, Repetitions.Of(80, all: 200)), new ParallelOptions { MaxDegreeOfParallelism = 8 }, async (i, _) =>
         {
             var result = await containerd.RunAsync(ProgramTests.Id(), kinds[i % 2]);
             Assert.Equal((0u, ""), (result.Status, result.Error));
         });
-        Assert.True(await Until.HoldsAsync(() => Task.FromResult(containerd.Leftovers().Count == 0), _patience), string.Join('\n', containerd.Leftovers()));
+        Assert.True(await Until.HoldsAsync(() => Task.FromResult(containerd.Leftovers().Count == 0), RunningContainer.Patience), string.Join('\n', containerd.Leftovers()));
     }
 
     private static async Task<(ChildProcess Run, string Output)> StartedAsync(PrivateContainerd containerd, string id, string program, string sign)
     {
         var (run, output) = containerd.InBackground("run", "--rm", "--runtime", Repository.Shim, PrivateContainerd.Image, id, program);
-        Assert.True(await Until.HoldsAsync(async () => (await File.ReadAllTextAsync(output)).Contains(sign, StringComparison.Ordinal), _patience),
+        Assert.True(await Until.HoldsAsync(async () => (await File.ReadAllTextAsync(output)).Contains(sign, StringComparison.Ordinal), RunningContainer.Patience),
             await File.ReadAllTextAsync(output) + containerd.Log);
         return (run, output);
     }

@@ -8,8 +8,7 @@ public sealed class PythonTests(Containerds containerds)
     private const string Image = "skiff.test/python:1";
 
     [Theory]
-    [InlineData("1.6")]
-    [InlineData("2.4")]
+    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
     public async Task a_script_of_a_mounted_folder_runs_and_another_by_exec(string version)
     {
         var containerd = await containerds.GetAsync(version);

@@ -13,7 +13,7 @@ public sealed class ResourceTests(Containerds containerds)
 {
     private const string Service = "containerd.task.v2.Task";
 
-    public static TheoryData<string, string> Kinds => [.. ContainerdVersion.All.SelectMany(v => new[] { (v.Name, ".wasm"), (v.Name, ".native") })];
+    public static TheoryData<string, string> Kinds => [.. ContainerdVersion.Tested.SelectMany(v => new[] { (v.Name, ".wasm"), (v.Name, ".native") })];
 
     [Theory]
     [MemberData(nameof(Kinds))]
@@ -68,6 +68,7 @@ public sealed class ResourceTests(Containerds containerds)
 
     [Theory]
     [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    [Trait(Containerds.Cgroup, Containerds.Any)]
     public async Task what_cannot_be_checkpointed_says_why(string version)
     {
         var containerd = await containerds.GetAsync(version);
@@ -81,6 +82,7 @@ public sealed class ResourceTests(Containerds containerds)
 
     [Theory]
     [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    [Trait(Containerds.Cgroup, Containerds.Any)]
     public async Task a_shim_goes_before_containerd_when_memory_is_short(string version)
     {
         var containerd = await containerds.GetAsync(version);

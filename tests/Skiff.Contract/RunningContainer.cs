@@ -6,7 +6,7 @@ namespace Skiff.Contract;
 /// <summary>A container that runs until a test ends it.</summary>
 internal sealed class RunningContainer : IAsyncDisposable
 {
-    internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(40);
+    internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
 
     private readonly PrivateContainerd _containerd;
 
@@ -35,12 +35,8 @@ internal sealed class RunningContainer : IAsyncDisposable
     public Task<CtrResult> ExecAsync(ReadOnlyMemory<byte> input, params string[] words) =>
         _containerd.CtrAsync(input, ["task", "exec", "--exec-id", ProgramTests.Id(), .. FlagsFirst(words)]);
 
-    /// <summary>Its row of <c>ctr task ls</c>, without the id; empty when it is not there.</summary>
-    public async Task<(int Pid, string Status)> StateAsync()
-    {
-        var row = (await _containerd.CtrAsync("task", "ls")).Output.Split('\n').FirstOrDefault(l => l.StartsWith(Id, StringComparison.Ordinal));
-        return row?.Split(' ', StringSplitOptions.RemoveEmptyEntries) is [_, var pid, var status] ? (int.Parse(pid), status) : (0, "");
-    }
+    /// <summary>Its process and state; nothing when it is not there.</summary>
+    public Task<(int Pid, string Status)> StateAsync() => _containerd.TaskAsync(Id);
 
     public Task<bool> BecomesAsync(string status) => Until.HoldsAsync(async () => (await StateAsync()).Status == status, Patience);
 

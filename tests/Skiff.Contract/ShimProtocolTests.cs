@@ -15,10 +15,11 @@ using Skiff.Ttrpc;
 namespace Skiff.Contract;
 
 /// <summary>The shim by itself, spoken to as containerd does, where no ctr command reaches.</summary>
+[Trait(Containerds.Runs, Containerds.Once)]
 public sealed class ShimProtocolTests : IAsyncLifetime
 {
     private const string Service = "containerd.task.v2.Task";
-    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(90);
 
     private string _bundle = Directory.CreateTempSubdirectory("skiff-bundle-").FullName;
     private readonly string _id = "p" + Guid.NewGuid().ToString("n")[..12];

@@ -38,7 +38,7 @@ public sealed class StatisticsTests(Containerds containerds)
                         return limit == 67108864 && used == before.Memory && used == after.Memory && pids == before.Pids && pids == after.Pids
                             && cpu >= before.Cpu && cpu <= after.Cpu && cpu > 0;
                     },
-                    TimeSpan.FromSeconds(20)), (await containerd.CtrAsync("task", "metrics", "--format", "json", id)).Text);
+                    RunningContainer.Patience), (await containerd.CtrAsync("task", "metrics", "--format", "json", id)).Text);
             }
             finally
             {

@@ -10,7 +10,8 @@ public sealed class StreamTests(Containerds containerds)
 {
     private const int Mebibyte = 1 << 20;
 
-    public static TheoryData<string, string> Kinds => [("1.6", ".native"), ("1.7", ".wasm"), ("2.1", ".native"), ("2.4", ".wasm")];
+    public static TheoryData<string, string> Kinds =>
+        [.. ContainerdVersion.Tested.Select(v => (v.Name, v.Name is "1.6" or "2.1" ? ".native" : ".wasm"))];
 
     [Theory]
     [MemberData(nameof(Kinds))]
@@ -94,8 +95,7 @@ public sealed class StreamTests(Containerds containerds)
         var id = ProgramTests.Id();
         _ = (await RunAsync(containerd, id, log, program)).Demand();
         Assert.True(await Until.HoldsAsync(
-            async () => (await containerd.CtrAsync("task", "ls")).Output.Split('\n').Any(l => l.StartsWith(id, StringComparison.Ordinal) && l.Contains("STOPPED", StringComparison.Ordinal)),
-            RunningContainer.Patience));
+            async () => (await containerd.TaskAsync(id)).Status == "STOPPED", RunningContainer.Patience));
         _ = (await containerd.CtrAsync("task", "rm", id)).Demand();
         _ = (await containerd.CtrAsync("container", "rm", id)).Demand();
         return id;

@@ -4,6 +4,7 @@ namespace Skiff.EndToEnd;
 
 /// <summary>What the API server refuses, and with what words.</summary>
 [Collection("containerd 1.6")]
+[Trait(Cluster.On, "1.6")]
 public sealed class ApiTests(ClusterOn16 cluster)
 {
     [Theory]

@@ -5,6 +5,7 @@ using Skiff.Testing;
 namespace Skiff.EndToEnd;
 
 /// <summary>The chart on paper: no cluster is needed, only helm.</summary>
+[Trait(Cluster.On, "1.6")] // needs none, and is quick
 public sealed class ChartTests
 {
     private static readonly string _helm = Path.Combine(Repository.Shared, "cluster", "helm");

@@ -73,9 +73,9 @@ public abstract class FeatureTests(Cluster cluster)
             - name: wasm
               image: skiff.test/guests:1
               command: [/sleep.wasm]
-              startupProbe: {exec: {command: [/exit.wasm, "0"]}, periodSeconds: 1}
-              livenessProbe: {exec: {command: [/hello.wasm]}, periodSeconds: 1}
-              readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}
+              startupProbe: {exec: {command: [/exit.wasm, "0"]}, periodSeconds: 1, timeoutSeconds: 60}
+              livenessProbe: {exec: {command: [/hello.wasm]}, periodSeconds: 1, timeoutSeconds: 60}
+              readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1, timeoutSeconds: 60}
               lifecycle:
                 postStart: {exec: {command: [/show.wasm, "write:/hooks/started=yes"]}}
                 preStop: {exec: {command: [/show.wasm, "write:/hooks/stopped=yes"]}}
@@ -83,21 +83,21 @@ public abstract class FeatureTests(Cluster cluster)
             - name: server
               image: skiff.test/guests:1
               command: [/listen.native, "8080", http]
-              livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+              livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, timeoutSeconds: 60}
             - name: sick
               image: skiff.test/guests:1
               command: [/sleep.wasm]
-              livenessProbe: {exec: {command: [/exit.wasm, "1"]}, periodSeconds: 1, failureThreshold: 1}
+              livenessProbe: {exec: {command: [/exit.wasm, "1"]}, periodSeconds: 1, timeoutSeconds: 60, failureThreshold: 1}
             volumes: [{name: hooks, hostPath: {path: /var/tmp/hooks}}]
-            """);
+            """, grace: 60); // of which the hook before the stop is a part; a busy machine may need more than a second for a probe, too
         await BecomesAsync("probed", """{.status.containerStatuses[?(@.name=="wasm")].ready}{.status.containerStatuses[?(@.name=="server")].ready}""", "truetrue");
         await Cluster.UntilAsync(
             "the sick container is restarted",
-            async () => await FieldAsync("probed", """{.status.containerStatuses[?(@.name=="sick")].restartCount}""") is not ("" or "0"),
+            async () => await cluster.FieldAsync("probed", """{.status.containerStatuses[?(@.name=="sick")].restartCount}""") is not ("" or "0"),
             () => cluster.TryKubectlAsync("describe", "pod", "probed"));
-        Assert.Equal("00", await FieldAsync("probed", """{.status.containerStatuses[?(@.name=="wasm")].restartCount}{.status.containerStatuses[?(@.name=="server")].restartCount}"""));
+        Assert.Equal("00", await cluster.FieldAsync("probed", """{.status.containerStatuses[?(@.name=="wasm")].restartCount}{.status.containerStatuses[?(@.name=="server")].restartCount}"""));
         Assert.Equal("yes", await node.RunAsync("cat", "/var/tmp/hooks/started"));
-        _ = await cluster.KubectlAsync("delete", "pod", "probed", "--timeout=60s");
+        _ = await cluster.KubectlAsync("delete", "pod", "probed", "--timeout=180s");
         Assert.Equal("yes", await node.RunAsync("cat", "/var/tmp/hooks/stopped"));
         _ = await node.RunAsync("rm", "-r", "/var/tmp/hooks");
     }
@@ -221,10 +221,10 @@ public abstract class FeatureTests(Cluster cluster)
         Assert.Contains("unreachable", trapped, StringComparison.Ordinal);
         await EventComesAsync("ended", "trapped", "WasmTrap", "unreachable", "(trap code 9)");
         await EventComesAsync("ended", "killed", "OOMKilled", "32Mi");
-        Assert.Equal("137 OOMKilled", await FieldAsync("ended", """{.status.containerStatuses[?(@.name=="killed")].state.terminated.exitCode} {.status.containerStatuses[?(@.name=="killed")].state.terminated.reason}"""));
+        Assert.Equal("137 OOMKilled", await cluster.FieldAsync("ended", """{.status.containerStatuses[?(@.name=="killed")].state.terminated.exitCode} {.status.containerStatuses[?(@.name=="killed")].state.terminated.reason}"""));
 
         Task<string> TerminatedAsync(string container) =>
-            FieldAsync("ended", $$"""{.status.containerStatuses[?(@.name=="{{container}}")].state.terminated.exitCode} {.status.containerStatuses[?(@.name=="{{container}}")].state.terminated.message}""");
+            cluster.FieldAsync("ended", $$"""{.status.containerStatuses[?(@.name=="{{container}}")].state.terminated.exitCode} {.status.containerStatuses[?(@.name=="{{container}}")].state.terminated.message}""");
     }
 
     [Fact]
@@ -238,10 +238,10 @@ public abstract class FeatureTests(Cluster cluster)
         await BecomesAsync("failing", """{.status.containerStatuses[?(@.name=="fails")].state.waiting.reason}""", "CrashLoopBackOff");
         await Cluster.UntilAsync(
             "it is restarted",
-            async () => await FieldAsync("failing", """{.status.containerStatuses[?(@.name=="fails")].restartCount}""") is not ("" or "0"),
+            async () => await cluster.FieldAsync("failing", """{.status.containerStatuses[?(@.name=="fails")].restartCount}""") is not ("" or "0"),
             () => cluster.TryKubectlAsync("describe", "pod", "failing"));
-        Assert.Equal("5", await FieldAsync("failing", """{.status.containerStatuses[?(@.name=="fails")].lastState.terminated.exitCode}"""));
-        Assert.Equal("0true", await FieldAsync("failing", """{.status.containerStatuses[?(@.name=="lives")].restartCount}{.status.containerStatuses[?(@.name=="lives")].ready}"""));
+        Assert.Equal("5", await cluster.FieldAsync("failing", """{.status.containerStatuses[?(@.name=="fails")].lastState.terminated.exitCode}"""));
+        Assert.Equal("0true", await cluster.FieldAsync("failing", """{.status.containerStatuses[?(@.name=="lives")].restartCount}{.status.containerStatuses[?(@.name=="lives")].ready}"""));
     }
 
     [Fact]
@@ -259,8 +259,8 @@ public abstract class FeatureTests(Cluster cluster)
             "patch", "pod", "resized", "--subresource", "resize", "--patch",
             """{"spec":{"containers":[{"name":"wasm","resources":{"requests":{"memory":"96Mi","cpu":"60m"},"limits":{"memory":"96Mi","cpu":"200m"}}}]}}""");
         await BecomesAsync("resized", "{.status.containerStatuses[0].resources.limits.memory} {.status.containerStatuses[0].resources.limits.cpu} {.status.containerStatuses[0].restartCount}", "96Mi 200m 0");
-        var id = (await FieldAsync("resized", "{.status.containerStatuses[0].containerID}")).Split("//")[1];
-        var where = await FieldAsync("resized", "{.spec.nodeName}");
+        var id = (await cluster.FieldAsync("resized", "{.status.containerStatuses[0].containerID}")).Split("//")[1];
+        var where = await cluster.FieldAsync("resized", "{.spec.nodeName}");
         var node = cluster.Nodes.Single(n => n.Name == where);
         Assert.Equal($"{96 << 20}\n", await node.RunAsync("bash", "-c", $"cat /sys/fs/cgroup/memory/kubepods.slice/*/*/cri-containerd-{id}.scope/memory.limit_in_bytes"));
     }
@@ -277,7 +277,7 @@ public abstract class FeatureTests(Cluster cluster)
             """, """{skiff.dev/max-memory: 1Gi, limited.skiff.dev/max-memory: 32Mi}""");
         await Cluster.UntilAsync(
             "it is refused memory",
-            async () => (await cluster.TryKubectlAsync("logs", "shared", "-c", "limited")).Output.Contains($"skiff.dev/max-memory allows {32 << 20}", StringComparison.Ordinal),
+            async () => (await cluster.LogAsync("shared", "limited")).Contains($"skiff.dev/max-memory allows {32 << 20}", StringComparison.Ordinal),
             () => cluster.TryKubectlAsync("describe", "pod", "shared"));
         Assert.Contains("/pause", await cluster.KubectlAsync("exec", "shared", "-c", "native", "--", "/show.native", "file:/proc/1/cmdline"), StringComparison.Ordinal);
         await EventComesAsync("shared", "limited", "WasmMemoryLimit", "allows 32Mi");
@@ -287,14 +287,13 @@ public abstract class FeatureTests(Cluster cluster)
     /// <summary>Waits for the one Event of a reason about a container; its note has to say all this.</summary>
     private async Task EventComesAsync(string pod, string container, string reason, params string[] said)
     {
-        var uid = await FieldAsync(pod, "{.metadata.uid}");
+        var uid = await cluster.FieldAsync(pod, "{.metadata.uid}");
         List<JsonNode> found = [];
         await Cluster.UntilAsync(
             $"{pod} has an event {reason}",
             async () =>
             {
-                var all = await cluster.GetAsync("events.events.k8s.io", "--field-selector", $"regarding.uid={uid},reason={reason}");
-                found = [.. all["items"]!.AsArray().Select(e => e!)];
+                found = [.. (await cluster.EventsAsync(uid)).Where(e => (string)e["reason"]! == reason)];
                 return found.Count > 0;
             },
             () => cluster.TryKubectlAsync("describe", "pod", pod));
@@ -303,16 +302,16 @@ public abstract class FeatureTests(Cluster cluster)
         Assert.All(said, text => Assert.Contains(text, (string)one["note"]!, StringComparison.Ordinal));
     }
 
-    private protected async Task RunAsync(string name, string spec, string annotations = "{}")
+    private protected async Task RunAsync(string name, string spec, string annotations = "{}", int grace = 5)
     {
-        await cluster.BeInstalledAsync();
+        await cluster.BeInstalledBesideOthersAsync();
         await ApplyAsync($$"""
             apiVersion: v1
             kind: Pod
             metadata: {name: {{name}}, labels: {end-to-end: passing}, annotations: {{annotations}}}
             spec:
               runtimeClassName: skiff
-              terminationGracePeriodSeconds: 5
+              terminationGracePeriodSeconds: {{grace}}
               automountServiceAccountToken: false
               {{spec.ReplaceLineEndings("\n  ")}}
             """);
@@ -320,21 +319,21 @@ public abstract class FeatureTests(Cluster cluster)
 
     private async Task ApplyAsync(string yaml) => (await cluster.KubectlWithAsync(yaml, "apply", "-f", "-")).Demand();
 
-    private async Task<string> FieldAsync(string pod, string path) => (await cluster.TryKubectlAsync("get", "pod", pod, "-o", "jsonpath=" + path)).Output;
-
     private protected Task BecomesAsync(string pod, string path, string value) => Cluster.UntilAsync(
-        $"{path} of {pod} is {value}", async () => await FieldAsync(pod, path) == value, () => cluster.TryKubectlAsync("describe", "pod", pod));
+        $"{path} of {pod} is {value}", async () => await cluster.FieldAsync(pod, path) == value, () => cluster.TryKubectlAsync("describe", "pod", pod));
 
     private protected Task SaysAsync(string pod, string container, string text) => Cluster.UntilAsync(
         $"{container} of {pod} says {text}",
-        async () => (await cluster.TryKubectlAsync("logs", pod, "-c", container)).Output == text,
+        async () => await cluster.LogAsync(pod, container) == text,
         () => cluster.TryKubectlAsync("logs", pod, "-c", container));
 }
 
 [Collection("containerd 1.6")]
+[Trait(Cluster.On, "1.6")]
 public sealed class FeaturesOnContainerd16(ClusterOn16 cluster) : FeatureTests(cluster);
 
 [Collection("containerd 2.4")]
+[Trait(Cluster.On, "2.4")]
 public sealed class FeaturesOnContainerd24(ClusterOn24 cluster) : FeatureTests(cluster)
 {
     private const string RuncFolder = "/run/newer-runc";
@@ -376,7 +375,7 @@ public sealed class FeaturesOnContainerd24(ClusterOn24 cluster) : FeatureTests(c
     {
         // A folder of the file system below: the node's own root is an overlay, which cannot be shown with mapped owners.
         const string Volume = "/var/lib/kubelet/users";
-        await _cluster.BeInstalledAsync();
+        await _cluster.BeInstalledBesideOthersAsync();
         var node = _cluster.Nodes[1];
         _ = await node.RunAsync("mkdir", Volume);
         await UseNewerRuncAsync(node);
@@ -404,7 +403,7 @@ public sealed class FeaturesOnContainerd24(ClusterOn24 cluster) : FeatureTests(c
         }
         finally
         {
-            _ = await _cluster.KubectlAsync("delete", "pod/users", "configmap/users", "--ignore-not-found", "--timeout=60s");
+            _ = await _cluster.KubectlAsync("delete", "pod/users", "configmap/users", "--ignore-not-found", "--timeout=180s");
             _ = await node.RunAsync("rm", "-r", Volume);
             await UseItsOwnRuncAsync(node);
         }
@@ -439,8 +438,8 @@ public sealed class FeaturesOnContainerd24(ClusterOn24 cluster) : FeatureTests(c
         _ = await node.RunAsync("systemctl", "restart", "containerd");
         await Cluster.UntilAsync(
             $"{node.Name} {(offered ? "offers" : "no longer offers")} user namespaces",
-            async () => (await _cluster.KubectlAsync(
-                "get", "node", node.Name, "-o", "jsonpath={.status.runtimeHandlers[?(@.name==\"skiff\")].features.userNamespaces}")) == (offered ? "true" : "false"),
+            async () => FieldTemplate.Apply(
+                """{.status.runtimeHandlers[?(@.name=="skiff")].features.userNamespaces}""", await _cluster.FindAsync("api/v1/nodes/" + node.Name)) == (offered ? "true" : "false"),
             () => _cluster.TryKubectlAsync("get", "node", node.Name, "-o", "yaml"));
     }
 }

@@ -75,14 +75,14 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
             await cluster.PodIsReadyAsync(pod);
             await Cluster.UntilAsync(
                 $"{container} of {pod} says ready",
-                async () => await cluster.KubectlAsync("logs", pod, "-c", container) == "ready\n",
+                async () => await cluster.LogAsync(pod, container) == "ready\n",
                 () => cluster.TryKubectlAsync("describe", "pod", pod));
         }
 
         var runs = await RunnersAsync();
         Assert.Equal(2, runs.Count(r => r.Contains("/sleep.wasm", StringComparison.Ordinal)));
 
-        _ = await cluster.KubectlAsync("delete", "pod", "wasm", "mixed", "native", "--timeout=60s");
+        _ = await cluster.KubectlAsync("delete", "pod", "wasm", "mixed", "native", "--timeout=180s");
         await Cluster.UntilAsync(
             "no runner is left",
             async () => (await RunnersAsync()).Count == 0,
@@ -107,8 +107,8 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
                 var generation = await cluster.KubectlAsync("get", "shim", "skiff", "-o", "jsonpath={.metadata.generation}");
                 await Cluster.UntilAsync(
                     $"{node.Name} has generation {generation}",
-                    async () => await cluster.KubectlAsync("get", "shiminstallation", "skiff." + node.Name, "-o", "jsonpath={.status.observedGeneration}/{.status.phase}")
-                        == generation + "/Ready",
+                    async () => FieldTemplate.Apply("{.status.observedGeneration}/{.status.phase}", await cluster.FindAsync(
+                        "apis/runtime.skiff.dev/v1alpha1/shiminstallations/skiff." + node.Name)) == generation + "/Ready",
                     () => cluster.TryKubectlAsync("get", "shiminstallations", "-o", "yaml"));
             }
         }
@@ -226,7 +226,7 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
         Report("held back: " + (string)(await ConditionAsync("Degraded"))!["message"]!);
         Assert.Equal("True", await cluster.KubectlAsync("get", "pod", "in-the-way", "-o", """jsonpath={.status.conditions[?(@.type=="Ready")].status}"""));
 
-        _ = await cluster.KubectlAsync("delete", "pod", "in-the-way", "--timeout=60s");
+        _ = await cluster.KubectlAsync("delete", "pod", "in-the-way", "--timeout=180s");
         var rest = Stopwatch.StartNew();
         _ = await uninstall;
         Report($"helm uninstall, after the last pod was gone: {rest.ElapsedMilliseconds} ms");
@@ -280,10 +280,10 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
     }
 
     /// <summary>The value of the node's label; null when it has none.</summary>
-    private async Task<string?> LabelAsync(ClusterNode node) => (string?)(await cluster.GetAsync("node", node.Name))["metadata"]!["labels"]!["shim.skiff.dev/skiff"];
+    private async Task<string?> LabelAsync(ClusterNode node) => (string?)(await cluster.FindAsync("api/v1/nodes/" + node.Name))!["metadata"]!["labels"]!["shim.skiff.dev/skiff"];
 
     private async Task<JsonNode?> ConditionAsync(string type) =>
-        (await cluster.GetAsync("shim", "skiff"))["status"]?["conditions"]?.AsArray().FirstOrDefault(c => (string)c!["type"]! == type);
+        (await cluster.FindAsync("apis/runtime.skiff.dev/v1alpha1/shims/skiff"))?["status"]?["conditions"]?.AsArray().FirstOrDefault(c => (string)c!["type"]! == type);
 
     private Task<string> WantAsync(ClusterNode node, bool wanted) => cluster.KubectlAsync("label", "node", node.Name, wanted ? "e2e=wanted" : "e2e-");
 
@@ -333,8 +333,7 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
         await Cluster.UntilAsync(
             $"{node.Name} has a ready agent",
             async () => (agent = node.Agent()) is not null
-                && (await cluster.GetAsync("pod", "-n", "skiff-system", "-l", "app.kubernetes.io/component=agent", "--field-selector", "spec.nodeName=" + node.Name))["items"]!.AsArray()
-                    .Any(p => (bool?)p!["status"]!["containerStatuses"]?[0]!["ready"] == true),
+                && (await cluster.AgentPodsAsync(node)).Any(p => (bool?)p!["status"]!["containerStatuses"]?[0]!["ready"] == true),
             () => cluster.TryKubectlAsync("get", "pod", "-n", "skiff-system", "-o", "wide"));
         return agent!.Value;
     }
@@ -368,7 +367,9 @@ public abstract partial class InstallTests(Cluster cluster, ITestOutputHelper ou
 }
 
 [Collection("containerd 1.6")]
+[Trait(Cluster.On, "1.6")]
 public sealed class InstallOnContainerd16(ClusterOn16 cluster, ITestOutputHelper output) : InstallTests(cluster, output);
 
 [Collection("containerd 2.4")]
+[Trait(Cluster.On, "2.4")]
 public sealed class InstallOnContainerd24(ClusterOn24 cluster, ITestOutputHelper output) : InstallTests(cluster, output);

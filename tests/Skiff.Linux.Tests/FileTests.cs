@@ -72,6 +72,6 @@ public sealed class FileTests : IDisposable
         var writer = Fifo.OpenWriteNonBlocking(path);
         Assert.False(closed.Task.IsCompleted);
         writer!.Dispose();
-        await closed.Task.WaitAsync(TimeSpan.FromSeconds(30));
+        await closed.Task.WaitAsync(TimeSpan.FromSeconds(90));
     }
 }

@@ -5,7 +5,7 @@ namespace Skiff.Linux.Tests;
 
 public sealed class ProcessTests
 {
-    private static readonly TimeSpan _long = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan _long = TimeSpan.FromSeconds(90);
 
     private static SpawnRequest Shell(string script) => new() { Path = "/bin/sh", Arguments = ["sh", "-c", script] };
 

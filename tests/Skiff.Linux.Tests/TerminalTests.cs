@@ -8,7 +8,7 @@ namespace Skiff.Linux.Tests;
 
 public sealed class TerminalTests : IDisposable
 {
-    private static readonly TimeSpan _long = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan _long = TimeSpan.FromSeconds(90);
 
     private readonly string _folder = Directory.CreateTempSubdirectory("skiff-terminal-").FullName;
 

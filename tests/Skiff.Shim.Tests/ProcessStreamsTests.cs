@@ -31,7 +31,7 @@ public sealed class ProcessStreamsTests : IDisposable
                 client.Join();
                 var input = streams!.ForRuntime.Descriptors[0];
                 OpenDescriptor.SetBlocking(input, blocking: true);
-                Assert.Equal("input", await Task.Run(() => ReadToEnd(input)).WaitAsync(TimeSpan.FromSeconds(20)));
+                Assert.Equal("input", await Task.Run(() => ReadToEnd(input)).WaitAsync(TimeSpan.FromSeconds(90)));
             }
         }
     }

@@ -8,6 +8,13 @@ public sealed record ContainerdVersion(string Name, string? Suite)
     /// <summary>All versions the shim is for.</summary>
     public static readonly IReadOnlyList<ContainerdVersion> All = [new("1.6", null), new("1.7", "trixie"), new("2.1", "sid"), new("2.4", "2.4")];
 
+    /// <summary>
+    /// Those that the tests run against: the oldest and the newest, between which no difference of the others is known, or those that
+    /// <c>SKIFF_CONTAINERDS</c> names, with spaces between them.
+    /// </summary>
+    public static IReadOnlyList<ContainerdVersion> Tested { get; } =
+        Environment.GetEnvironmentVariable("SKIFF_CONTAINERDS") is { Length: > 0 } names ? [.. names.Split(' ').Select(Named)] : [All[0], All[^1]];
+
     /// <summary>Whether its config.toml has schema 3.</summary>
     public bool IsVersion2 => Name.StartsWith('2');
 

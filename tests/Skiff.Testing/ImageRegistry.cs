@@ -1,7 +1,6 @@
 using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
-using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Nodes;
@@ -9,10 +8,8 @@ using System.Text.Json.Nodes;
 namespace Skiff.Testing;
 
 /// <summary>A registry of images that containerd can pull from (OCI distribution specification, the pull part), on loopback of a network namespace.</summary>
-public sealed partial class ImageRegistry : IDisposable
+public sealed class ImageRegistry : IDisposable
 {
-    private const int NetworkNamespace = 0x40000000;
-
     private readonly ConcurrentDictionary<string, (string Type, byte[] Content)> _objects = []; // by digest, and manifests by NAME:TAG too
     private TcpListener _listener = null!;
 
@@ -20,30 +17,15 @@ public sealed partial class ImageRegistry : IDisposable
     /// <param name="network">The name of the network namespace (ip-netns(8)).</param>
     public static ImageRegistry StartIn(string network)
     {
-        var registry = new ImageRegistry();
-        using var handle = File.OpenHandle("/run/netns/" + network);
-        Exception? failure = null;
-
-        // A socket stays in the namespace it was made in, so only the thread that makes it has to go there.
-        var thread = new Thread(() =>
+        var registry = new ImageRegistry
         {
-            if (setns((int)handle.DangerousGetHandle(), NetworkNamespace) == 0)
+            _listener = NetworkNamespace.Inside(network, () =>
             {
-                registry._listener = new TcpListener(IPAddress.Loopback, 0);
-                registry._listener.Start();
-            }
-            else
-            {
-                failure = new InvalidOperationException($"the network namespace {network} cannot be entered: errno {Marshal.GetLastPInvokeError()}");
-            }
-        });
-        thread.Start();
-        thread.Join();
-        if (failure is not null)
-        {
-            throw failure;
-        }
-
+                var listener = new TcpListener(IPAddress.Loopback, 0);
+                listener.Start();
+                return listener;
+            }),
+        };
         _ = registry.ServeAsync();
         return registry;
     }
@@ -97,9 +79,6 @@ public sealed partial class ImageRegistry : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _listener.Dispose();
-
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial int setns(int descriptor, int kind);
 
     private static byte[] Bytes(JsonNode node) => Encoding.UTF8.GetBytes(node.ToJsonString());
 

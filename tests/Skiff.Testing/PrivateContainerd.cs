@@ -1,11 +1,13 @@
 using System.Net.Sockets;
 using System.Text.RegularExpressions;
+using Grpc.Core;
 using Grpc.Net.Client;
 using Microsoft.Win32.SafeHandles;
 using Skiff.Linux.Files;
 using Skiff.Linux.Mounts;
 using Skiff.Linux.Processes;
 using Skiff.Linux.Terminals;
+using Skiff.Testing.Protocol;
 
 namespace Skiff.Testing;
 
@@ -18,7 +20,7 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
     /// <summary>The image of pods' sandboxes, which only sleeps.</summary>
     public const string PauseImage = "skiff.test/pause:1";
 
-    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(60);
 
     // What a node's kubelet is usually set to; a station sets it where systemd is process 1.
     private static readonly bool _systemd = Environment.GetEnvironmentVariable("SKIFF_CGROUP_DRIVER") == "systemd";
@@ -26,6 +28,7 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
     private readonly string _binaries;
     private readonly HashSet<string> _before;
     private readonly bool _cri;
+    private readonly GrpcChannel _channel;
     private ChildProcess _daemon;
 
     private PrivateContainerd(ContainerdVersion version, string binaries, string folder, bool cri)
@@ -38,6 +41,7 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
         Namespace = cri ? "k8s.io" : Name;
         Socket = Path.Combine(folder, "c.sock");
         _before = SharedFiles();
+        _channel = OpenChannel();
         _daemon = null!;
     }
 
@@ -118,6 +122,12 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
               level = "debug"
             [plugins."io.containerd.internal.v1.opt"]
               path = "{Folder}/opt"
+            # So that a busy machine is only slow: of these, 5, 3 and 2 seconds are usual.
+            [timeouts]
+              "io.containerd.timeout.shim.cleanup" = "2m"
+              "io.containerd.timeout.shim.load" = "2m"
+              "io.containerd.timeout.shim.shutdown" = "2m"
+              "io.containerd.timeout.task.state" = "2m"
 
             """;
         if (!_cri)
@@ -180,7 +190,7 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
     /// <summary>Runs ctr with input.</summary>
     public async Task<CtrResult> CtrAsync(ReadOnlyMemory<byte> input, params string[] words)
     {
-        var result = await Command.RunAsync(Ctr(words), TimeSpan.FromSeconds(60), input);
+        var result = await Command.RunAsync(Ctr(words), TimeSpan.FromMinutes(2), input);
         return new CtrResult(result.Exit.ShellCode, result.OutputText, WithoutWarnings(result.Error), result.TimedOut, string.Join(' ', words));
     }
 
@@ -274,6 +284,27 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
         return (Reaper.Shared.Spawn(Ctr(words) with { Files = files, NewSession = true }), master);
     }
 
+    /// <summary>The process id and the state of each task, as <c>ctr task ls</c> has them; none when containerd does not answer.</summary>
+    public async Task<IReadOnlyDictionary<string, (int Pid, string Status)>> TasksAsync()
+    {
+        try
+        {
+            var list = await new Tasks.TasksClient(_channel).ListAsync(new ListTasksRequest(), new Metadata { { "containerd-namespace", Namespace } }, DateTime.UtcNow + _patience);
+            return list.Tasks.ToDictionary(t => t.Id, t => ((int)t.Pid, t.Status.ToString().ToUpperInvariant()));
+        }
+        catch (RpcException)
+        {
+            return new Dictionary<string, (int, string)>();
+        }
+    }
+
+    /// <summary>The state of a task; nothing when it is not there.</summary>
+    public async Task<(int Pid, string Status)> TaskAsync(string id) => (await TasksAsync()).TryGetValue(id, out var task) ? task : (0, "");
+
+    /// <summary>Whether CRI says that a container has ended.</summary>
+    public async Task<bool> HasEndedAsync(string container) => (await new RuntimeService.RuntimeServiceClient(_channel).ContainerStatusAsync(
+        new ContainerStatusRequest { ContainerId = container }, deadline: DateTime.UtcNow + _patience)).Status.State == ContainerState.ContainerExited;
+
     /// <summary>The bundle of a container.</summary>
     public string Bundle(string id) => $"{StateFolder}/io.containerd.runtime.v2.task/{Namespace}/{id}";
 
@@ -304,7 +335,8 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
                 left = Leftovers();
                 return Task.FromResult(left.Count == 0);
             },
-            TimeSpan.FromSeconds(10));
+            TimeSpan.FromSeconds(30));
+        _channel.Dispose();
         _ = _daemon.Signal(Signals.Terminate);
         _ = await _daemon.Exit.WaitAsync(_patience);
         if (left.Count > 0)
@@ -461,11 +493,26 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
             NewSession = true,
         }));
         var up = await Until.HoldsAsync(
-            async () => !_daemon.Exit.IsCompleted && (await (_cri ? CrictlAsync("version") : CtrAsync("version"))).Status == 0, _patience);
+            async () => !_daemon.Exit.IsCompleted && Listens() && (await (_cri ? CrictlAsync("version") : CtrAsync("version"))).Status == 0, _patience);
         if (!up)
         {
             _ = _daemon.Signal(Signals.Kill);
             throw new InvalidOperationException($"containerd {Version.Name} did not come up: {Log}");
+        }
+    }
+
+    /// <summary>Whether somebody is there to ask: the socket of one that was killed stays.</summary>
+    private bool Listens()
+    {
+        using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            socket.Connect(new UnixDomainSocketEndPoint(Socket));
+            return true;
+        }
+        catch (SocketException)
+        {
+            return false;
         }
     }
 

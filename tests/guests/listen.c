@@ -3,12 +3,17 @@
 #include <stdlib.h>
 #ifndef __wasm__
 #include <arpa/inet.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+/* Process 1 of a container ignores signals for which it has no handler, and would be waited for until it is killed. */
+static void stop(int signal) { _exit(128 + signal); }
 #endif
 
 int main(int argc, char **argv) {
 #ifndef __wasm__
+  signal(SIGTERM, stop);
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(argc > 1 ? atoi(argv[1]) : 8080)};
   int on = 1, server = socket(AF_INET, SOCK_STREAM, 0);
   setsockopt(server, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);

@@ -6,11 +6,11 @@ namespace Skiff.Containerd.Tests.Cri;
 
 public sealed class ContainerdClientTests : IDisposable
 {
-    private static readonly TimeSpan _timeout = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan _timeout = TimeSpan.FromSeconds(90);
 
     private readonly string _folder = Directory.CreateTempSubdirectory("skiff-socket-").FullName;
 
-    public static TheoryData<string> Versions => [.. ContainerdVersion.All.Select(v => v.Name)];
+    public static TheoryData<string> Versions => [.. ContainerdVersion.Tested.Select(v => v.Name)];
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 

@@ -8,7 +8,7 @@ namespace Skiff.Containerd.Tests.Cri;
 /// <summary>A containerd with its CRI plugin, everything of it in one folder, and a pause image that only sleeps.</summary>
 internal sealed class CriContainerd : IAsyncDisposable
 {
-    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(90);
 
     private readonly string _binaries;
     private readonly ContainerdVersion _version;

@@ -89,12 +89,8 @@ internal sealed class Pod : IAsyncDisposable
     /// <returns>Its status, as crictl inspect shows it.</returns>
     public async Task<JsonElement> EndAsync(string id)
     {
-        JsonElement status = default;
-        Assert.True(
-            await Until.HoldsAsync(
-                async () => (status = await StatusAsync(id)).GetProperty("state").GetString() == "CONTAINER_EXITED", RunningContainer.Patience),
-            $"{id} still runs: {status}");
-        return status;
+        Assert.True(await Until.HoldsAsync(() => _containerd.HasEndedAsync(id), RunningContainer.Patience), $"{id} still runs: {await StatusAsync(id)}");
+        return await StatusAsync(id);
     }
 
     public async Task<JsonElement> StatusAsync(string id) => (await InspectAsync(id)).GetProperty("status");
@@ -106,13 +102,28 @@ internal sealed class Pod : IAsyncDisposable
     public async Task<int> SandboxPidAsync() =>
         JsonDocument.Parse((await _containerd.CrictlAsync("inspectp", "-o", "json", Id)).Demand().Output).RootElement.GetProperty("info").GetProperty("pid").GetInt32();
 
+    /// <summary>Its log, as crictl shows it.</summary>
     public async Task<string> LogAsync(string id) => (await _containerd.CrictlAsync("logs", id)).Demand().Text;
 
-    /// <summary>Waits until its log holds a text.</summary>
+    /// <summary>Waits until its log holds a text. It is asked for when the file of the log has changed.</summary>
     public async Task SaysAsync(string id, string text)
     {
-        var log = "";
-        Assert.True(await Until.HoldsAsync(async () => (log = await LogAsync(id)).Contains(text, StringComparison.Ordinal), RunningContainer.Patience), log);
+        var (log, length) = ("", 0L);
+        Assert.True(
+            await Until.HoldsAsync(
+                async () =>
+                {
+                    var now = new DirectoryInfo(_folder).EnumerateFiles("*.log").Sum(f => f.Length);
+                    if (now != length)
+                    {
+                        length = now;
+                        log = await LogAsync(id);
+                    }
+
+                    return log.Contains(text, StringComparison.Ordinal);
+                },
+                RunningContainer.Patience),
+            log);
     }
 
     /// <summary>Stops and removes it, as the kubelet does.</summary>

@@ -45,13 +45,12 @@ public sealed class PodFaultTests(Containerds containerds)
     }
 
     [Theory]
-    [InlineData("1.6", 7)]
-    [InlineData("2.4", 8)]
-    public async Task containerd_may_be_killed_at_any_moment_of_a_pods_life(string version, int seed)
+    [MemberData(nameof(Versions))]
+    public async Task containerd_may_be_killed_at_any_moment_of_a_pods_life(string version)
     {
         var containerd = await containerds.GetForPodsAsync(version);
-        var random = new Random(seed);
-        for (var point = 0; point < 10; point++)
+        var random = new Random(version[^1]);
+        for (var point = 0; point < Repetitions.Of(5, all: 10); point++)
         {
             // A life takes about a second; the moment is the matter of the test.
             var life = LiveAsync(containerd, point % 2 == 0 ? "/hello.wasm" : "/hello.native");

@@ -1,9 +1,9 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
-using Skiff.Contract.Pods.Api;
 using Skiff.Linux.Cgroups;
 using Skiff.Testing;
+using Skiff.Testing.Protocol;
 
 namespace Skiff.Contract.Pods;
 
@@ -141,6 +141,7 @@ public sealed class PodResourceTests(Containerds containerds)
 
     [Theory]
     [MemberData(nameof(Versions))]
+    [Trait(Containerds.Cgroup, Containerds.Any)]
     public async Task a_guest_with_a_limit_of_its_own_is_refused_memory_and_nobody_is_killed(string version)
     {
         var containerd = await containerds.GetForPodsAsync(version);

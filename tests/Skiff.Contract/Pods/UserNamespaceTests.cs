@@ -10,7 +10,7 @@ public sealed class UserNamespaceTests
     private const uint FirstUser = 100000;
     private const uint FirstGroup = 200000;
 
-    public static TheoryData<string> Versions => ["2.4"];
+    public static TheoryData<string> Versions => [.. ContainerdVersion.Tested.Where(v => v.Name == "2.4").Select(v => v.Name)];
 
     [Theory]
     [MemberData(nameof(Versions))]

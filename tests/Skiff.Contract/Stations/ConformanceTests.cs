@@ -6,9 +6,11 @@ namespace Skiff.Contract.Stations;
 /// <summary>The CRI conformance suite through our handler: what passes with runc's own shim passes with ours.</summary>
 public sealed class ConformanceTests
 {
+    /// <summary>The versions of which runc's own result is known.</summary>
+    public static TheoryData<string> Baselines => [.. ContainerdVersion.Tested.Select(v => v.Name).Where(n => n is "1.6" or "2.4")];
+
     [Theory]
-    [InlineData("1.6")]
-    [InlineData("2.4")]
+    [MemberData(nameof(Baselines))]
     public async Task what_passes_with_runc_passes_with_ours(string version)
     {
         var folder = Path.Combine(Repository.Shared, "conformance");
@@ -24,9 +26,11 @@ public sealed class ConformanceTests
             Assert.Skip(lacking!);
         }
 
-        // A network namespace of its own: the suite makes bridges and binds ports of the host.
-        var home = Environment.GetEnvironmentVariable("HOME") ?? "/root";
+        using var run = new TemporaryFolder("skiff-conformance-");
+        var work = await Machines.ConformanceFolderAsync(Path.Combine(run.Path, "w"));
         var handler = "skiff-" + version.Replace('.', '-'); // a bare key of TOML
+
+        // A network namespace of its own: the suite makes bridges and binds ports of the host.
         var result = await Command.RunAsync(
             new SpawnRequest
             {
@@ -35,14 +39,15 @@ public sealed class ConformanceTests
                 Environment =
                 [
                     $"PATH={Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin",
-                    $"HOME={home}",
+                    $"HOME={Environment.GetEnvironmentVariable("HOME") ?? "/root"}",
+                    $"W={work}",
                     $"CONTAINERD={binaries}/containerd",
                     $"RUNTIME_TYPE={Repository.Shim}",
                 ],
                 NewSession = true,
             },
             TimeSpan.FromMinutes(8));
-        var passed = Path.Combine(home, ".cache", "skiff-conformance", handler, "passed");
+        var passed = Path.Combine(work, handler, "passed");
         Assert.True(File.Exists(passed), result.OutputText + result.Error);
         var baseline = await File.ReadAllLinesAsync(Path.Combine(folder, $"baseline-runc-{version}.txt"));
         Assert.NotEmpty(baseline);

@@ -1,20 +1,22 @@
-using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.RegularExpressions;
 using Skiff.Contract.Pods;
+using Skiff.Linux.Processes;
 using Skiff.Testing;
 
 namespace Skiff.Contract.Stations;
 
 /// <summary>
-/// check.sh, these tests themselves, and those of the agent's watch of cgroups, on a machine with cgroup v2, which is emulated: it takes minutes,
-/// mostly of one processor. So it runs beside all other tests (a collection of its own). With them it shares only what nobody changes any more: the
-/// published tree, the guests, the tests' own programs and crictl. It has no network, and all that it writes is in its temporary folders.
+/// check.sh, these tests themselves, and those of the agent's watch of cgroups, on a machine with cgroup v2, which is emulated: it takes minutes of
+/// both processors. So hack/test runs it beside other tests. With them it shares only what nobody changes any more: the published tree, the guests,
+/// the tests' own programs and crictl. It has no network, and all that it writes is in its temporary folders.
 /// </summary>
-[Collection("emulated machine")]
-public sealed partial class EmulatedMachineTests : IDisposable
+[Trait(Containerds.Runs, Containerds.Emulated)]
+public sealed partial class EmulatedMachineTests(ITestOutputHelper output) : IDisposable
 {
     private readonly Station _station = new();
+
+    private const int Tries = 3;
 
     // What depends on the cgroup's version, or on who makes it: OCI runtime, cgroup driver, classes. Each runtime and each driver once, because
     // an emulated machine takes minutes for each; pods say themselves where they go.
@@ -33,6 +35,8 @@ public sealed partial class EmulatedMachineTests : IDisposable
         Assert.Null(await CriTools.LocateAsync());
         var runs = Path.Combine(_station.Folder, "runs");
         await File.WriteAllLinesAsync(runs, _runs);
+        var all = Path.Combine(_station.Folder, "all");
+        await File.WriteAllTextAsync(all, Environment.GetEnvironmentVariable("SKIFF_ALL"));
         var runtime = RuntimeEnvironment.GetRuntimeDirectory().TrimEnd('/'); // …/shared/Microsoft.NETCore.App/VERSION
         var dotnet = Path.GetFullPath(Path.Combine(runtime, "..", "..", ".."));
         var web = Path.Combine(dotnet, "shared", "Microsoft.AspNetCore.App", Path.GetFileName(runtime)); // the agent's
@@ -42,34 +46,38 @@ public sealed partial class EmulatedMachineTests : IDisposable
             (Repository.Out, "/repo/out"),
             (Repository.Guests, "/repo/artifacts/guests"),
             (AppContext.BaseDirectory.TrimEnd('/'), "/repo/tests"),
-            (Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "../../Skiff.Operator.Tests/debug")), "/repo/operator-tests"),
+            (Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "../../Skiff.Operator.Tests/release")), "/repo/operator-tests"),
             (runtime, "/dotnet" + runtime[dotnet.Length..]),
             (web, "/dotnet" + web[dotnet.Length..]),
             (Path.Combine(dotnet, "host"), "/dotnet/host"),
             (runs, "/runs"),
+            (all, "/all"),
             (_station.Image, "/skiff-guests.tar"),
             (Station.Check, "/check.sh"),
             (CriTools.Crictl, CriTools.Crictl),
         ];
-        var check = await Station.RunAsync(
-            TimeSpan.FromMinutes(26),
-            [],
-            Path.Combine(machine, "run.sh"),
-            ["-t", "1500", .. files.SelectMany(f => new[] { "-a", $"{f.From}:{f.To}" }), Station.ScriptNamed("contract.sh")]);
-        Assert.True(check.Exit.Success && check.OutputText.Contains("station ok", StringComparison.Ordinal) && check.OutputText.Contains("contract ok", StringComparison.Ordinal), check.OutputText + check.Error);
-
-        // The tests of containerds that the machine does not have are skipped, and only those.
-        var summaries = Summary().Matches(check.OutputText);
-        Assert.True(summaries.Count == 1 + _runs.Length, check.OutputText);
-        Assert.Equal(0, Number(summaries[0], 2));
-        foreach (var summary in summaries.Skip(1))
+        var folder = await Machines.VirtualMachineFolderAsync(Path.Combine(_station.Folder, "vm"));
+        var check = await RunAsync();
+        for (var tries = 1; tries < Tries && !check.Exit.Success && !check.OutputText.Contains("after boot: check.sh", StringComparison.Ordinal); tries++)
         {
-            Assert.Equal(Number(summary, 1) * 3 / 4, Number(summary, 2));
+            // An emulated machine's kernel gives up at its start when its emulator has to wait for a processor ("timer doesn't work").
+            check = await RunAsync();
         }
 
-        static int Number(Match summary, int group) => int.Parse(summary.Groups[group].Value, CultureInfo.InvariantCulture);
+        Assert.True(check.Exit.Success && check.OutputText.Contains("station ok", StringComparison.Ordinal) && check.OutputText.Contains("contract ok", StringComparison.Ordinal), check.OutputText + check.Error);
+
+        output.WriteLine(check.OutputText);
+        var summaries = Summary().Matches(check.OutputText);
+        Assert.Equal(1 + _runs.Length, summaries.Count);
+        Assert.All(summaries, s => Assert.Equal("0", s.Groups[1].Value)); // it has everything that these tests want
+
+        Task<CommandResult> RunAsync() => Station.RunAsync(
+            TimeSpan.FromMinutes(41),
+            ["W=" + folder],
+            Path.Combine(machine, "run.sh"),
+            ["-t", "2400", "-c", "1", .. files.SelectMany(f => new[] { "-a", $"{f.From}:{f.To}" }), Station.ScriptNamed("contract.sh")]);
     }
 
-    [GeneratedRegex("Total: ([0-9]+), Errors: 0, Failed: 0, Skipped: ([0-9]+)")]
+    [GeneratedRegex("Total: [1-9][0-9]*, Errors: 0, Failed: 0, Skipped: ([0-9]+)")]
     private static partial Regex Summary();
 }

@@ -6,8 +6,6 @@ namespace Skiff.Contract.Stations;
 /// <summary>What the tests on whole machines have in common: scripts from the shared folder, and the guests' image.</summary>
 internal sealed class Station : IDisposable
 {
-    private static readonly SemaphoreSlim _making = new(1, 1);
-
     public static string Check => ScriptNamed("check.sh");
 
     public string Folder { get; } = Directory.CreateTempSubdirectory("skiff-station-").FullName;
@@ -46,18 +44,7 @@ internal sealed class Station : IDisposable
             Assert.Skip($"no {path}: the station's scripts come from there");
         }
 
-        // Every machine starts from this folder. It is made once, which takes minutes, and its script cannot do so for two at a time.
-        await _making.WaitAsync();
-        try
-        {
-            var root = await RunAsync(TimeSpan.FromMinutes(5), [], Path.Combine(Repository.Shared, "machine", "root.sh"));
-            Assert.True(root.Exit.Success, root.OutputText + root.Error);
-        }
-        finally
-        {
-            _ = _making.Release();
-        }
-
+        await Machines.MakeAsync("machine/root.sh");
         PrivateContainerd.GuestImage().Save(Image);
         return Path.GetDirectoryName(path)!;
     }

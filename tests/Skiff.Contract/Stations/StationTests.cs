@@ -3,6 +3,7 @@ using Skiff.Testing;
 namespace Skiff.Contract.Stations;
 
 /// <summary>check.sh on a node that is a container of this machine: systemd as process 1, containerd as its service, both cgroup drivers.</summary>
+[Trait(Containerds.Runs, Containerds.Once)]
 public sealed class StationTests : IDisposable
 {
     private readonly Station _station = new();

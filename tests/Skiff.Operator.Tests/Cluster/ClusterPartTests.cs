@@ -123,7 +123,7 @@ public sealed class ClusterPartTests : IAsyncLifetime
 
         _world.Server.Remove($"{World.Pods}/p");
         await _world.WaitAsync(() => _world.Server.Find($"{World.Shims}/skiff") is null);
-        Assert.Equal(ExitCode.Done, await removal.WaitAsync(TimeSpan.FromSeconds(30)));
+        Assert.Equal(ExitCode.Done, await removal.WaitAsync(TimeSpan.FromSeconds(90)));
         Assert.Empty(_world.Server.All(World.Installations));
         Assert.Null(_world.Label("a"));
         Assert.Null(_world.Label("b"));

@@ -11,7 +11,7 @@ namespace Skiff.Operator.Tests.Health;
 
 public sealed class HealthTests : IAsyncLifetime
 {
-    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(90);
 
     private readonly FakeTimeProvider _time = new();
     private readonly MemoryApiServer _server = new();

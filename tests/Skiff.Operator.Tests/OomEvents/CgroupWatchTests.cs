@@ -9,7 +9,7 @@ public sealed class CgroupWatchTests : IAsyncLifetime
 {
     private const long Limit = 16 << 20;
 
-    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(90);
 
     private readonly string _uid = Guid.NewGuid().ToString();
     private readonly CancellationTokenSource _stop = new();

@@ -18,7 +18,7 @@ public sealed class OomEventsPartTests : IAsyncLifetime
     private const string Container = "b7dc91347d1a098271e5b87b8c2127a8847b69898ced6778859ab5ca2df00acd";
     private const long Limit = 16 << 20;
 
-    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan _patience = TimeSpan.FromSeconds(90);
 
     private readonly MemoryApiServer _server = new();
     private readonly DirectoryInfo _spool = Directory.CreateTempSubdirectory("skf-spool-");

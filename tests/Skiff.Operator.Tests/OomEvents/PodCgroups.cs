@@ -96,7 +96,7 @@ internal sealed class PodCgroups : IAsyncDisposable
 
             return Task.FromResult(!Directory.Exists(folder));
         },
-        TimeSpan.FromSeconds(10)));
+        TimeSpan.FromSeconds(60)));
 
     public async ValueTask DisposeAsync()
     {
@@ -106,7 +106,7 @@ internal sealed class PodCgroups : IAsyncDisposable
             _ = await child.Exit;
         }
 
-        _ = await Linux.Cgroups.NamedCgroup.RemoveAsync(_name, new CancellationTokenSource(TimeSpan.FromSeconds(10)).Token);
+        _ = await Linux.Cgroups.NamedCgroup.RemoveAsync(_name, new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token);
         _view.Delete(recursive: true);
     }
 
