@@ -26,7 +26,7 @@ public sealed class Containerds : IAsyncLifetime
     /// <summary>It is run with the oldest containerd only.</summary>
     public const string Once = "once";
 
-    /// <summary>It boots an emulated machine, which takes minutes of both processors.</summary>
+    /// <summary>It boots an emulated machine, which takes minutes of a processor.</summary>
     public const string Emulated = "emulated";
 
     private readonly ConcurrentDictionary<(string Version, bool Cri), PrivateContainerd> _running = [];

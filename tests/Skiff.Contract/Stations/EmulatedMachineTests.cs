@@ -8,7 +8,7 @@ namespace Skiff.Contract.Stations;
 
 /// <summary>
 /// check.sh, these tests themselves, and those of the agent's watch of cgroups, on a machine with cgroup v2, which is emulated: it takes minutes of
-/// both processors. So hack/test runs it beside other tests. With them it shares only what nobody changes any more: the published tree, the guests,
+/// a processor. So hack/test runs it beside other tests. With them it shares only what nobody changes any more: the published tree, the guests,
 /// the tests' own programs and crictl. It has no network, and all that it writes is in its temporary folders.
 /// </summary>
 [Trait(Containerds.Runs, Containerds.Emulated)]
