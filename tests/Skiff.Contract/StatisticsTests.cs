@@ -1,11 +1,12 @@
-using System.Globalization;
-using System.Text.Json;
+using Google.Protobuf.WellKnownTypes;
 using Skiff.Linux.Cgroups;
 using Skiff.Testing;
+using V1 = Skiff.Containerd.Cgroups.V1;
+using V2 = Skiff.Containerd.Cgroups.V2;
 
 namespace Skiff.Contract;
 
-/// <summary>What <c>ctr task metrics</c> shows is what the cgroup's files say.</summary>
+/// <summary>What containerd has from the shim of a container's use is what the cgroup's files say.</summary>
 public sealed class StatisticsTests(Containerds containerds)
 {
     public static TheoryData<string> Versions => Containerds.Versions;
@@ -17,39 +18,39 @@ public sealed class StatisticsTests(Containerds containerds)
         var containerd = await containerds.GetAsync(version);
         foreach (var program in (string[])["/sleep.wasm", "/sleep.native"])
         {
-            var id = ProgramTests.Id();
-            (await containerd.CtrAsync("run", "--detach", "--null-io", "--memory-limit", "67108864", "--runtime", Repository.Shim, PrivateContainerd.Image, id, program)).Demand();
-            try
-            {
-                var pid = (await containerd.CtrAsync("task", "ls")).Output.Split('\n')
-                    .Single(l => l.StartsWith(id + " ", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1];
-                var cgroup = ContainerCgroup.Of(int.Parse(pid, CultureInfo.InvariantCulture))!;
-                // Both change all the time, so each is asked until two readings of the files around it agree with it.
-                Assert.True(await Until.HoldsAsync(
-                    async () =>
-                    {
-                        var before = Files(cgroup);
-                        using var shown = JsonDocument.Parse((await containerd.CtrAsync("task", "metrics", "--format", "json", id)).Demand().Output);
-                        var after = Files(cgroup);
-                        var (limit, used, cpu) = cgroup.IsUnified
-                            ? (Value(shown, "memory", "usage_limit"), Value(shown, "memory", "usage"), Value(shown, "cpu", "usage_usec"))
-                            : (Value(shown, "memory", "usage", "limit"), Value(shown, "memory", "usage", "usage"), Value(shown, "cpu", "usage", "total"));
-                        var pids = Value(shown, "pids", "current");
-                        return limit == 67108864 && used == before.Memory && used == after.Memory && pids == before.Pids && pids == after.Pids
-                            && cpu >= before.Cpu && cpu <= after.Cpu && cpu > 0;
-                    },
-                    RunningContainer.Patience), (await containerd.CtrAsync("task", "metrics", "--format", "json", id)).Text);
-            }
-            finally
-            {
-                _ = await containerd.CtrAsync("task", "delete", "--force", id);
-                _ = await containerd.CtrAsync("container", "rm", id);
-            }
+            await using var container = await RunningContainer.StartAsync(containerd, ["--memory-limit", "67108864"], program);
+            var cgroup = ContainerCgroup.Of((await container.StateAsync()).Pid)!;
+            // They change all the time, so each is asked until it lies between two readings of the files around it.
+            Assert.True(await Until.HoldsAsync(
+                async () =>
+                {
+                    var before = Files(cgroup);
+                    var (limit, used) = Used(await containerd.MetricsAsync(container.Id));
+                    var after = Files(cgroup);
+                    return limit == 67108864 && IsBetween(before.Memory, used.Memory, after.Memory) && IsBetween(before.Pids, used.Pids, after.Pids)
+                        && IsBetween(before.Cpu, used.Cpu, after.Cpu);
+                },
+                RunningContainer.Patience), $"{await containerd.MetricsAsync(container.Id)}\n{Files(cgroup)}");
+            Assert.Contains("67108864", (await containerd.CtrAsync("task", "metrics", "--format", "json", container.Id)).Demand().Output, StringComparison.Ordinal);
         }
     }
 
-    private static ulong Value(JsonDocument shown, params string[] path) =>
-        path.Aggregate(shown.RootElement, (element, name) => element.GetProperty(name)).GetUInt64();
+    /// <summary>Whether a value that is more than 0 lies between two readings, whichever of them is the larger.</summary>
+    internal static bool IsBetween(ulong? reading, ulong? value, ulong? other) =>
+        value > 0 && ((value >= reading && value <= other) || (value >= other && value <= reading));
+
+    private static (ulong Limit, (ulong Memory, ulong Pids, ulong Cpu) Used) Used(Any metrics)
+    {
+        if (metrics.TypeUrl.EndsWith("io.containerd.cgroups.v2.Metrics", StringComparison.Ordinal))
+        {
+            var v2 = V2.Metrics.Parser.ParseFrom(metrics.Value);
+            return (v2.Memory.UsageLimit, (v2.Memory.Usage, v2.Pids.Current, v2.Cpu.UsageUsec));
+        }
+
+        Assert.EndsWith("io.containerd.cgroups.v1.Metrics", metrics.TypeUrl, StringComparison.Ordinal);
+        var v1 = V1.Metrics.Parser.ParseFrom(metrics.Value);
+        return (v1.Memory.Usage.Limit, (v1.Memory.Usage.Usage, v1.Pids.Current, v1.Cpu.Usage.Total));
+    }
 
     private static (ulong? Memory, ulong? Pids, ulong? Cpu) Files(ContainerCgroup cgroup) => (
         CgroupFile.Number(cgroup.Folder("memory"), cgroup.IsUnified ? "memory.current" : "memory.usage_in_bytes"),

@@ -87,7 +87,7 @@ public sealed class ChartTests
             {
                 Path = "/bin/bash",
                 Arguments = ["bash", script, .. words],
-                Environment = ["HELM=" + _helm, $"PATH={Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin", $"HOME={Environment.GetEnvironmentVariable("HOME") ?? "/root"}"],
+                Environment = ["HELM=" + _helm, "PATH=" + Machines.SearchPath, "HOME=" + Machines.Home],
                 WorkingDirectory = Repository.Root,
             },
             TimeSpan.FromMinutes(2));

@@ -26,7 +26,6 @@ public abstract class Cluster(string containerd, int virtualNodes = 0) : IAsyncL
     /// <summary>Long enough for whatever a test waits for, on a busy machine.</summary>
     public static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
 
-    private const int Tries = 3;
     private static readonly TimeSpan _startLimit = TimeSpan.FromMinutes(8);
     private static readonly TimeSpan _commandLimit = TimeSpan.FromMinutes(4);
 
@@ -39,8 +38,6 @@ public abstract class Cluster(string containerd, int virtualNodes = 0) : IAsyncL
 
     /// <summary>The version of its containerds, such as 1.6.</summary>
     public string Containerd => containerd;
-
-    private static string Home => Environment.GetEnvironmentVariable("HOME") ?? "/root";
 
     /// <summary>Where the API server says what it was asked, a line each.</summary>
     public string AuditLog => Files + "/log/audit.log";
@@ -82,14 +79,9 @@ public abstract class Cluster(string containerd, int virtualNodes = 0) : IAsyncL
         _ = await Machines.ClusterFolderAsync(Path.Combine(_folder, "w"));
         _ = await Machines.VirtualMachineFolderAsync(Path.Combine(_folder, "vm"));
         string[] programs = version.Suite is null ? [] : ["CONTAINERD=" + WithoutRunc(binaries!)];
-        var started = await RunAsync(_startLimit, default, programs, up, $"{2 - virtualNodes}", $"{virtualNodes}");
-        for (var tries = 1; tries < Tries && started.Status != 0 && virtualNodes > 0; tries++)
-        {
-            // An emulated machine's kernel gives up when it finds, at its start, that its clock does not advance as its processor's: as is so
-            // where the emulator has to wait for a processor. The script ends what is left of the try before.
-            started = await RunAsync(_startLimit, default, programs, up, $"{2 - virtualNodes}", $"{virtualNodes}");
-        }
-
+        // The script ends what is left of a try before.
+        var started = await Machines.StartAsync(
+            () => RunAsync(_startLimit, default, programs, up, $"{2 - virtualNodes}", $"{virtualNodes}"), result => result.Status == 0 || virtualNodes == 0);
         _ = started.Demand();
         Nodes = [new ClusterNode(this, 1), new ClusterNode(this, 2)];
         _api = new ApiServer(Files + "/pki");
@@ -340,7 +332,7 @@ public abstract class Cluster(string containerd, int virtualNodes = 0) : IAsyncL
             {
                 Path = "/bin/bash",
                 Arguments = ["bash", script, .. words],
-                Environment = [.. environment, $"W={_folder}/w", $"VMDIR={_folder}/vm", $"PATH={_folder}/bin:{Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin", $"HOME={Home}"],
+                Environment = [.. environment, $"W={_folder}/w", $"VMDIR={_folder}/vm", "PATH=" + Machines.PathWithEmulator(_folder + "/bin"), $"HOME={Machines.Home}"],
                 WorkingDirectory = Repository.Root,
             },
             limit,

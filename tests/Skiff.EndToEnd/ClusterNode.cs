@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text.Json.Nodes;
+using Skiff.Testing;
 
 namespace Skiff.EndToEnd;
 
@@ -29,7 +30,7 @@ public sealed class ClusterNode(Cluster cluster, int index)
     public string Socket => Root + "/run/containerd/containerd.sock";
 
     private string Folder => Path.Combine(
-        Environment.GetEnvironmentVariable("MACHINE") ?? Path.Combine(Environment.GetEnvironmentVariable("HOME") ?? "/root", ".cache", "skiff-machine"), "nodes", Name);
+        Environment.GetEnvironmentVariable("MACHINE") ?? Machines.CachePath("skiff-machine"), "nodes", Name);
 
     /// <summary>Keeps what the node has now, to compare with later.</summary>
     public void Remember()

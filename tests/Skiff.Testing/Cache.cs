@@ -3,7 +3,7 @@ namespace Skiff.Testing;
 /// <summary>What is unpacked once for all runs of the tests, in <c>~/.cache/skiff-tools</c>.</summary>
 public static class Cache
 {
-    private static readonly string _root = Path.Combine(Environment.GetEnvironmentVariable("HOME") ?? "/root", ".cache", "skiff-tools");
+    private static readonly string _root = Machines.CachePath("skiff-tools");
 
     /// <summary>Where the folder of this name is, or will be.</summary>
     public static string PathOf(string name) => Path.Combine(_root, name);

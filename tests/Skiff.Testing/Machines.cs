@@ -3,12 +3,55 @@ using Skiff.Linux.Processes;
 namespace Skiff.Testing;
 
 /// <summary>
-/// Folders for the shared scripts that start clusters and virtual machines. What is made once stays in <c>~/.cache</c>; what a run writes is
-/// in folders of its own, so that runs beside each other do not meet and nothing stays of one that is cut off.
+/// Folders for the shared scripts that start clusters and virtual machines, and their emulator. What is made once stays in <c>~/.cache</c>; what
+/// a run writes is in folders of its own, so that runs beside each other do not meet and nothing stays of one that is cut off.
 /// </summary>
 public static class Machines
 {
-    private static string Home => Environment.GetEnvironmentVariable("HOME") ?? "/root";
+    private const int Tries = 3;
+    private const string Emulator = "qemu-system-x86_64";
+
+    // The oldest processor that our programs run on (x86-64-v2). The scripts ask for everything that can be emulated, of which a guest makes use
+    // wherever it can: that costs a sixth more of the machine's own processor. A processor that is not emulated is left alone.
+    private const string PlainProcessor = $$"""
+        #!/bin/bash
+        if [[ " $* " == *" -accel tcg"* ]]; then set -- "${@/#max/Nehalem}"; fi
+        PATH=${PATH#"$(dirname "$0"):"} exec {{Emulator}} "$@"
+        """;
+
+    /// <summary>The HOME of scripts: they keep their caches below it.</summary>
+    public static string Home => Environment.GetEnvironmentVariable("HOME") ?? "/root";
+
+    /// <summary>The PATH of scripts.</summary>
+    public static string SearchPath => Environment.GetEnvironmentVariable("PATH") + ":/usr/sbin:/sbin";
+
+    /// <summary>What the scripts keep under a name.</summary>
+    public static string CachePath(string name) => Path.Combine(Home, ".cache", name);
+
+    /// <summary>PATH for the shared scripts, with a folder before all others that has the emulator as the tests want it.</summary>
+    /// <param name="folder">Made where it is not there.</param>
+    public static string PathWithEmulator(string folder)
+    {
+        var program = Path.Combine(Directory.CreateDirectory(folder).FullName, Emulator);
+        File.WriteAllText(program, PlainProcessor);
+        File.SetUnixFileMode(program, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        return $"{folder}:{SearchPath}";
+    }
+
+    /// <summary>
+    /// Runs what starts an emulated machine, again if the machine did not start: its kernel gives up when it finds, at its start, that its clock
+    /// does not advance as its processor's, as is so where the emulator has to wait for a processor.
+    /// </summary>
+    public static async Task<T> StartAsync<T>(Func<Task<T>> start, Func<T, bool> started)
+    {
+        var result = await start();
+        for (var tries = 1; tries < Tries && !started(result); tries++)
+        {
+            result = await start();
+        }
+
+        return result;
+    }
 
     /// <summary>A folder for the cluster's scripts (their <c>W</c>), made where it is said.</summary>
     public static async Task<string> ClusterFolderAsync(string folder)
@@ -38,13 +81,13 @@ public static class Machines
     /// </summary>
     public static async Task MakeAsync(string line)
     {
-        _ = Directory.CreateDirectory(Path.Combine(Home, ".cache"));
+        _ = Directory.CreateDirectory(CachePath(""));
         var result = await Command.RunAsync(
             new SpawnRequest
             {
                 Path = "/usr/bin/flock",
-                Arguments = ["flock", Path.Combine(Home, ".cache", "skiff-stations.lock"), "bash", "-ec", line],
-                Environment = [$"PATH={Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin", $"HOME={Home}"],
+                Arguments = ["flock", CachePath("skiff-stations.lock"), "bash", "-ec", line],
+                Environment = ["PATH=" + SearchPath, "HOME=" + Home],
                 WorkingDirectory = Repository.Shared,
             },
             TimeSpan.FromMinutes(8));
@@ -59,7 +102,7 @@ public static class Machines
         _ = Directory.CreateDirectory(folder);
         foreach (var name in names)
         {
-            var target = Path.Combine(Home, ".cache", cache, name);
+            var target = Path.Combine(CachePath(cache), name);
             if (Path.Exists(target))
             {
                 _ = File.CreateSymbolicLink(Path.Combine(folder, name), target);

@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using System.Text.RegularExpressions;
+using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using Grpc.Net.Client;
 using Microsoft.Win32.SafeHandles;
@@ -212,7 +213,7 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
     }
 
     /// <summary>gRPC over its socket, for what neither tool can say.</summary>
-    public GrpcChannel OpenChannel() => GrpcChannel.ForAddress("http://localhost", new GrpcChannelOptions
+    private GrpcChannel OpenChannel() => GrpcChannel.ForAddress("http://localhost", new GrpcChannelOptions
     {
         HttpHandler = new SocketsHttpHandler
         {
@@ -289,7 +290,7 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
     {
         try
         {
-            var list = await new Tasks.TasksClient(_channel).ListAsync(new ListTasksRequest(), new Metadata { { "containerd-namespace", Namespace } }, DateTime.UtcNow + _patience);
+            var list = await new Tasks.TasksClient(_channel).ListAsync(new ListTasksRequest(), InNamespace, DateTime.UtcNow + _patience);
             return list.Tasks.ToDictionary(t => t.Id, t => ((int)t.Pid, t.Status.ToString().ToUpperInvariant()));
         }
         catch (RpcException)
@@ -298,11 +299,20 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
         }
     }
 
+    /// <summary>What a task uses, as its shim says: Metrics of cgroup v1 or v2.</summary>
+    public async Task<Any> MetricsAsync(string id) => (await new Tasks.TasksClient(_channel).MetricsAsync(
+        new MetricsRequest { Filters = { "id==" + id } }, InNamespace, DateTime.UtcNow + _patience)).Metrics.Single().Data;
+
+    private Metadata InNamespace => new() { { "containerd-namespace", Namespace } };
+
     /// <summary>The state of a task; nothing when it is not there.</summary>
     public async Task<(int Pid, string Status)> TaskAsync(string id) => (await TasksAsync()).TryGetValue(id, out var task) ? task : (0, "");
 
+    /// <summary>CRI, for what crictl cannot say, or says at the cost of a program.</summary>
+    public RuntimeService.RuntimeServiceClient Cri => new(_channel);
+
     /// <summary>Whether CRI says that a container has ended.</summary>
-    public async Task<bool> HasEndedAsync(string container) => (await new RuntimeService.RuntimeServiceClient(_channel).ContainerStatusAsync(
+    public async Task<bool> HasEndedAsync(string container) => (await Cri.ContainerStatusAsync(
         new ContainerStatusRequest { ContainerId = container }, deadline: DateTime.UtcNow + _patience)).Status.State == ContainerState.ContainerExited;
 
     /// <summary>The bundle of a container.</summary>

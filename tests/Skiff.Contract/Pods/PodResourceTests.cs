@@ -1,5 +1,3 @@
-using System.Globalization;
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using Skiff.Linux.Cgroups;
 using Skiff.Testing;
@@ -39,8 +37,6 @@ public sealed class PodResourceTests(Containerds containerds)
         Assert.SkipWhen(Directory.Exists("/sys/fs/cgroup/memory"), "this machine has cgroup v1: unified settings are for v2");
         var containerd = await containerds.GetForPodsAsync(version);
         await using var pod = await Pod.RunAsync(containerd);
-        using var channel = containerd.OpenChannel();
-        var runtime = new RuntimeService.RuntimeServiceClient(channel);
         foreach (var kind in _kinds)
         {
             var id = await pod.StartAsync(
@@ -49,7 +45,7 @@ public sealed class PodResourceTests(Containerds containerds)
             var folder = ContainerCgroup.Of(await pod.PidAsync(id))!.Folder("memory");
             Assert.Equal<(ulong?, ulong?, ulong?)>((4194304, 67108864, 4194304), (Value("hugetlb.2MB.max"), Value("memory.high"), Value("memory.low")));
 
-            _ = await runtime.UpdateContainerResourcesAsync(
+            _ = await containerd.Cri.UpdateContainerResourcesAsync(
                 new UpdateContainerResourcesRequest { ContainerId = id, Linux = new LinuxContainerResources { Unified = { ["memory.high"] = "33554432" } } });
             Assert.Equal<(ulong?, ulong?)>((33554432, 4194304), (Value("memory.high"), Value("memory.low")));
 
@@ -69,22 +65,20 @@ public sealed class PodResourceTests(Containerds containerds)
             await pod.SaysAsync(id, "ready");
             var cgroup = ContainerCgroup.Of(await pod.PidAsync(id))!;
 
-            // Both change all the time, so each is asked until the readings around it agree with it.
-            var shown = "";
+            // Both change all the time, so each is asked until it lies between the readings around it.
+            ContainerStats? stats = null;
             Assert.True(
                 await Until.HoldsAsync(
                     async () =>
                     {
                         var (memory, cpu) = Used(cgroup);
-                        shown = (await containerd.CrictlAsync("stats", "-o", "json", id)).Demand().Output;
+                        stats = (await containerd.Cri.ContainerStatsAsync(new ContainerStatsRequest { ContainerId = id })).Stats;
                         var (memoryAfter, cpuAfter) = Used(cgroup);
-                        var stats = JsonDocument.Parse(shown).RootElement.GetProperty("stats")[0];
-                        var seconds = Number(stats, "cpu", "usageCoreNanoSeconds");
-                        return memory > 0 && memory == memoryAfter && Number(stats, "memory", "workingSetBytes") == memory
-                            && seconds > 0 && seconds >= cpu && seconds <= cpuAfter;
+                        return StatisticsTests.IsBetween(memory, stats.Memory.WorkingSetBytes, memoryAfter)
+                            && StatisticsTests.IsBetween(cpu, stats.Cpu.UsageCoreNanoSeconds, cpuAfter);
                     },
                     RunningContainer.Patience),
-                $"{shown}\n{Used(cgroup)}");
+                $"{stats}\n{Used(cgroup)}");
         }
     }
 
@@ -99,18 +93,17 @@ public sealed class PodResourceTests(Containerds containerds)
             await using var pod = await Pod.RunAsync(containerd, new JsonObject { ["linux"] = new JsonObject { ["cgroup_parent"] = cgroup.Path } });
             var beside = await pod.StartAsync(null, "/sleep.wasm");
             await pod.SaysAsync(beside, "ready");
-            var shown = "";
+            PodSandboxStats? stats = null;
             Assert.True(
                 await Until.HoldsAsync(
                     async () =>
                     {
                         var before = WorkingSet(cgroup.Folder);
-                        shown = (await containerd.CrictlAsync("statsp", "-o", "json", "--id", pod.Id)).Demand().Output;
-                        return before > 0 && before == WorkingSet(cgroup.Folder)
-                            && Number(JsonDocument.Parse(shown).RootElement.GetProperty("stats")[0].GetProperty("linux"), "memory", "workingSetBytes") == before;
+                        stats = (await containerd.Cri.PodSandboxStatsAsync(new PodSandboxStatsRequest { PodSandboxId = pod.Id })).Stats;
+                        return StatisticsTests.IsBetween(before, stats.Linux.Memory.WorkingSetBytes, WorkingSet(cgroup.Folder));
                     },
                     RunningContainer.Patience),
-                shown);
+                $"{stats}\n{WorkingSet(cgroup.Folder)}");
 
             foreach (var kind in _kinds)
             {
@@ -165,9 +158,6 @@ public sealed class PodResourceTests(Containerds containerds)
     }
 
     private static JsonObject Resources(string json) => new() { ["linux"] = new JsonObject { ["resources"] = JsonNode.Parse(json) } };
-
-    private static ulong? Number(JsonElement element, string group, string name) =>
-        ulong.Parse(element.GetProperty(group).GetProperty(name).GetProperty("value").GetString()!, CultureInfo.InvariantCulture);
 
     private static (ulong? Memory, string Cpu) Limits(ContainerCgroup cgroup) => cgroup.IsUnified
         ? (CgroupFile.Number(cgroup.Folder("memory"), "memory.max"), File.ReadAllText(cgroup.Folder("cpu") + "/cpu.max").Trim())

@@ -38,8 +38,8 @@ public sealed class ConformanceTests
                 Arguments = ["env", "unshare", "--net", "bash", "-c", "ip link set lo up && exec bash \"$0\" \"$1\"", script, handler],
                 Environment =
                 [
-                    $"PATH={Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin",
-                    $"HOME={Environment.GetEnvironmentVariable("HOME") ?? "/root"}",
+                    "PATH=" + Machines.SearchPath,
+                    "HOME=" + Machines.Home,
                     $"W={work}",
                     $"CONTAINERD={binaries}/containerd",
                     $"RUNTIME_TYPE={Repository.Shim}",

@@ -16,8 +16,6 @@ public sealed partial class EmulatedMachineTests(ITestOutputHelper output) : IDi
 {
     private readonly Station _station = new();
 
-    private const int Tries = 3;
-
     // What depends on the cgroup's version, or on who makes it: OCI runtime, cgroup driver, classes. Each runtime and each driver once, because
     // an emulated machine takes minutes for each; pods say themselves where they go.
     private static readonly string[] _runs =
@@ -43,7 +41,8 @@ public sealed partial class EmulatedMachineTests(ITestOutputHelper output) : IDi
         (string From, string To)[] files =
         [
             (Path.Combine(Repository.Root, "Operator.sln"), "/repo/Operator.sln"),
-            (Repository.Out, "/repo/out"),
+            (Path.Combine(Repository.Out, "bin"), "/repo/out/bin"),
+            (Path.Combine(Repository.Out, "run"), "/repo/out/run"),
             (Repository.Guests, "/repo/artifacts/guests"),
             (AppContext.BaseDirectory.TrimEnd('/'), "/repo/tests"),
             (Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "../../Skiff.Operator.Tests/release")), "/repo/operator-tests"),
@@ -57,13 +56,7 @@ public sealed partial class EmulatedMachineTests(ITestOutputHelper output) : IDi
             (CriTools.Crictl, CriTools.Crictl),
         ];
         var folder = await Machines.VirtualMachineFolderAsync(Path.Combine(_station.Folder, "vm"));
-        var check = await RunAsync();
-        for (var tries = 1; tries < Tries && !check.Exit.Success && !check.OutputText.Contains("after boot: check.sh", StringComparison.Ordinal); tries++)
-        {
-            // An emulated machine's kernel gives up at its start when its emulator has to wait for a processor ("timer doesn't work").
-            check = await RunAsync();
-        }
-
+        var check = await Machines.StartAsync(RunAsync, result => result.Exit.Success || result.OutputText.Contains("after boot: check.sh", StringComparison.Ordinal));
         Assert.True(check.Exit.Success && check.OutputText.Contains("station ok", StringComparison.Ordinal) && check.OutputText.Contains("contract ok", StringComparison.Ordinal), check.OutputText + check.Error);
 
         output.WriteLine(check.OutputText);
@@ -73,7 +66,7 @@ public sealed partial class EmulatedMachineTests(ITestOutputHelper output) : IDi
 
         Task<CommandResult> RunAsync() => Station.RunAsync(
             TimeSpan.FromMinutes(41),
-            ["W=" + folder],
+            ["W=" + folder, "PATH=" + Machines.PathWithEmulator(folder + "/bin")],
             Path.Combine(machine, "run.sh"),
             ["-t", "2400", "-c", "1", .. files.SelectMany(f => new[] { "-a", $"{f.From}:{f.To}" }), Station.ScriptNamed("contract.sh")]);
     }

@@ -21,12 +21,7 @@ internal sealed class Station : IDisposable
         {
             Path = "/bin/bash",
             Arguments = ["bash", script, .. arguments],
-            Environment =
-            [
-                .. environment,
-                $"PATH={Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin",
-                $"HOME={Environment.GetEnvironmentVariable("HOME") ?? "/root"}",
-            ],
+            Environment = [.. environment, "HOME=" + Machines.Home],
         },
         limit);
 

@@ -6,6 +6,7 @@ namespace Skiff.Contract.Stations;
 [Trait(Containerds.Runs, Containerds.Once)]
 public sealed class StationTests : IDisposable
 {
+    private static readonly string _path = "PATH=" + Machines.SearchPath;
     private readonly Station _station = new();
 
     public void Dispose() => _station.Dispose();
@@ -18,14 +19,14 @@ public sealed class StationTests : IDisposable
         var copy = $"COPY={Repository.Out}:/opt/skiff {_station.Image}:/skiff-guests.tar {Station.Check}:/check.sh";
         try
         {
-            var boot = await Station.RunAsync(TimeSpan.FromMinutes(6), [copy], Path.Combine(node, "boot.sh"), name);
+            var boot = await Station.RunAsync(TimeSpan.FromMinutes(6), [_path, copy], Path.Combine(node, "boot.sh"), name);
             Assert.True(boot.Exit.Success, boot.OutputText + boot.Error);
-            var check = await Station.RunAsync(TimeSpan.FromMinutes(2), [], Path.Combine(node, "enter.sh"), name, "bash", "/check.sh");
+            var check = await Station.RunAsync(TimeSpan.FromMinutes(2), [_path], Path.Combine(node, "enter.sh"), name, "bash", "/check.sh");
             Assert.True(check.OutputText.EndsWith("station ok\n", StringComparison.Ordinal), check.OutputText + check.Error);
         }
         finally
         {
-            _ = await Station.RunAsync(TimeSpan.FromMinutes(1), [], Path.Combine(node, "halt.sh"), name);
+            _ = await Station.RunAsync(TimeSpan.FromMinutes(1), [_path], Path.Combine(node, "halt.sh"), name);
         }
     }
 }

@@ -71,7 +71,7 @@ public sealed class WorldTests
         Arguments = ["bash", Path.Combine(Repository.Root, "hack", "isolate"), "--", .. command],
         Environment =
         [
-            $"PATH={Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin",
+            "PATH=" + Machines.SearchPath,
             .. Environment.GetEnvironmentVariable("SKIFF_WORLD") is { } outer ? (string[])["SKIFF_WORLD=" + outer] : [],
         ],
         WorkingDirectory = Repository.Root,

@@ -20,7 +20,7 @@ internal sealed class Machine : IAsyncDisposable
 
     /// <summary>What the machine has written, or changed, of its root file system.</summary>
     public string Layer => Path.Combine(
-        Environment.GetEnvironmentVariable("W") ?? Path.Combine(Environment.GetEnvironmentVariable("HOME") ?? "/root", ".cache", "skiff-machine"),
+        Environment.GetEnvironmentVariable("W") ?? Machines.CachePath("skiff-machine"),
         "nodes", _name, "layer");
 
     private static string Scripts => Path.Combine(Repository.Shared, "machine");
@@ -112,8 +112,8 @@ internal sealed class Machine : IAsyncDisposable
             Environment =
             [
                 .. environment,
-                $"PATH={Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin",
-                $"HOME={Environment.GetEnvironmentVariable("HOME") ?? "/root"}",
+                "PATH=" + Machines.SearchPath,
+                "HOME=" + Machines.Home,
             ],
         },
         limit);
