@@ -72,7 +72,8 @@ public sealed class CompilationTests(Containerds containerds)
         {
             var result = await containerd.RunAsync(ProgramTests.Id(), "/hello.wasm");
             Assert.Equal((0u, ""), (result.Status, result.Error));
-            Assert.Contains("The module is compiled in its container", containerd.Log, StringComparison.Ordinal);
+            Assert.True(await Until.HoldsAsync(
+                () => Task.FromResult(containerd.Log.Contains("The module is compiled in its container", StringComparison.Ordinal)), RunningContainer.Patience));
         }
         finally
         {

@@ -10,7 +10,22 @@ internal sealed partial class EventLog : IDisposable
     private readonly ChildProcess _ctr;
     private readonly string _output;
 
-    public EventLog(PrivateContainerd containerd) => (_ctr, _output) = containerd.InBackground("events");
+    private EventLog((ChildProcess Ctr, string Output) events) => (_ctr, _output) = events;
+
+    /// <summary>Begins to listen. What containerd says before ctr has its ear is lost, so something is said until it shows.</summary>
+    public static async Task<EventLog> StartAsync(PrivateContainerd containerd)
+    {
+        var log = new EventLog(containerd.InBackground("events"));
+        var said = 0;
+        Assert.True(await Until.HoldsAsync(
+            async () =>
+            {
+                _ = (await containerd.CtrAsync("images", "label", PrivateContainerd.Image, $"test.skiff.dev/said={said++}")).Demand();
+                return new FileInfo(log._output).Length > 0;
+            },
+            RunningContainer.Patience));
+        return log;
+    }
 
     /// <summary>Waits until a container has had as many events; they have to be these.</summary>
     public async Task ComesAsync(string id, params string[] topics)

@@ -76,7 +76,7 @@ public sealed class ExecTests(Containerds containerds)
     public async Task an_exec_ends_before_its_container_and_events_say_so_in_order(string version)
     {
         var containerd = await containerds.GetAsync(version);
-        using var events = new EventLog(containerd);
+        using var events = await EventLog.StartAsync(containerd);
         string id;
         await using (var container = await RunningContainer.StartAsync(containerd, [], "/sleep.native"))
         {

@@ -39,7 +39,7 @@ public sealed class LifecycleTests(Containerds containerds)
     public async Task events_come_in_order_and_once_also_for_a_program_that_dies_at_once(string version)
     {
         var containerd = await containerds.GetAsync(version);
-        using var events = new EventLog(containerd);
+        using var events = await EventLog.StartAsync(containerd);
         List<string> ids = [];
         for (var i = 0; i < 10; i++)
         {

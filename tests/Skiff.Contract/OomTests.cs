@@ -49,7 +49,7 @@ public sealed class OomTests(Containerds containerds)
     public async Task a_child_is_killed_and_init_lives(string version)
     {
         var containerd = await containerds.GetAsync(version);
-        using var events = new EventLog(containerd);
+        using var events = await EventLog.StartAsync(containerd);
         await ForEachAsync(version, async (_, id, _) =>
         {
             var (run, output) = containerd.InBackground(
@@ -69,7 +69,7 @@ public sealed class OomTests(Containerds containerds)
     public async Task an_exec_is_killed_and_init_lives(string version)
     {
         var containerd = await containerds.GetAsync(version);
-        using var events = new EventLog(containerd);
+        using var events = await EventLog.StartAsync(containerd);
         await using var container = await RunningContainer.StartAsync(containerd, ["--memory-limit", $"{64 << 20}"], "/sleep.native");
 
         // It begins when its start has been told: a program may be killed before the OCI runtime that started it has come back.
@@ -87,7 +87,7 @@ public sealed class OomTests(Containerds containerds)
     public async Task a_container_beside_the_one_that_is_killed_has_no_event(string version)
     {
         var containerd = await containerds.GetAsync(version);
-        using var events = new EventLog(containerd);
+        using var events = await EventLog.StartAsync(containerd);
         var pod = new PodCgroup(ProgramTests.Id(), 48 << 20);
         try
         {
@@ -113,7 +113,7 @@ public sealed class OomTests(Containerds containerds)
     private async Task ForEachAsync(string version, Func<PrivateContainerd, string, int, Task> run, params string[] topics)
     {
         var containerd = await containerds.GetAsync(version);
-        using var events = new EventLog(containerd);
+        using var events = await EventLog.StartAsync(containerd);
         await Parallel.ForEachAsync(Enumerable.Range(0, _runs), new ParallelOptions { MaxDegreeOfParallelism = AtOnce }, async (i, _) =>
         {
             var id = ProgramTests.Id();

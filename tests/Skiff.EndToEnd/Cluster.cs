@@ -26,7 +26,8 @@ public abstract class Cluster(string containerd, int virtualNodes = 0) : IAsyncL
     /// <summary>Long enough for whatever a test waits for, on a busy machine.</summary>
     public static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
 
-    private static readonly TimeSpan _startLimit = TimeSpan.FromMinutes(8);
+    private static readonly TimeSpan _typedLimit = TimeSpan.FromMinutes(15); // longer than helm and kubectl are told to wait
+    private static readonly TimeSpan _startLimit = TimeSpan.FromMinutes(20);
     private static readonly TimeSpan _commandLimit = TimeSpan.FromMinutes(4);
 
     private readonly string _folder = Directory.CreateTempSubdirectory("skiff-cluster-").FullName;
@@ -161,11 +162,11 @@ public abstract class Cluster(string containerd, int virtualNodes = 0) : IAsyncL
     private static string PodPath(string pod) => "api/v1/namespaces/default/pods/" + pod;
 
     /// <summary>Runs helm, which may fail.</summary>
-    public Task<CommandText> TryHelmAsync(params string[] words) => RunAsync(TimeSpan.FromMinutes(6), default, [], Path.Combine(Scripts, "helm"), words);
+    public Task<CommandText> TryHelmAsync(params string[] words) => RunAsync(_typedLimit, default, [], Path.Combine(Scripts, "helm"), words);
 
     /// <summary>Runs a line as a person types it at the root of the checkout; it has to succeed.</summary>
     public async Task<string> TypeAsync(string line) =>
-        (await RunAsync(TimeSpan.FromMinutes(6), default, [], "-ec", line)).Demand().Output;
+        (await RunAsync(_typedLimit, default, [], "-ec", line)).Demand().Output;
 
     /// <summary>Runs a command in a node.</summary>
     public Task<CommandText> InNodeAsync(int node, params string[] words) =>
@@ -173,7 +174,7 @@ public abstract class Cluster(string containerd, int virtualNodes = 0) : IAsyncL
 
     /// <summary>Runs a program where the API server's address can be reached, with an administrator's kubeconfig in SKIFF_E2E_KUBECONFIG.</summary>
     public Task<CommandText> BesideTheApiServerAsync(params string[] words) => RunAsync(
-        TimeSpan.FromMinutes(6),
+        _typedLimit,
         default,
         [$"SKIFF_E2E_KUBECONFIG={Files}/pki/admin.kubeconfig", $"DOTNET_ROOT={Environment.GetEnvironmentVariable("DOTNET_ROOT")}"],
         "-c",

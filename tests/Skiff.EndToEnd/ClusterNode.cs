@@ -104,12 +104,19 @@ public sealed class ClusterNode(Cluster cluster, int index)
         .ToDictionary(e => Path.GetRelativePath(folder, e.FullName), e => e is FileInfo ? Convert.ToHexStringLower(File.ReadAllBytes(e.FullName)) : "folder");
 
     /// <summary>Everything below a folder; links are not followed: they lead into the node's tree, not into this machine's.</summary>
-    private static IEnumerable<FileSystemInfo> Entries(string folder)
+    /// <param name="folder">Where.</param>
+    /// <param name="without">What is left out, whole: others change it meanwhile.</param>
+    private static IEnumerable<FileSystemInfo> Entries(string folder, Func<FileSystemInfo, bool>? without = null)
     {
         foreach (var entry in new DirectoryInfo(folder).EnumerateFileSystemInfos())
         {
+            if (without?.Invoke(entry) == true)
+            {
+                continue;
+            }
+
             yield return entry;
-            foreach (var below in entry is DirectoryInfo { LinkTarget: null } ? Entries(entry.FullName) : [])
+            foreach (var below in entry is DirectoryInfo { LinkTarget: null } ? Entries(entry.FullName, without) : [])
             {
                 yield return below;
             }
@@ -120,9 +127,9 @@ public sealed class ClusterNode(Cluster cluster, int index)
     private Dictionary<string, string> Written()
     {
         var layer = Path.Combine(Folder, "layer");
-        return Entries(layer).Select(e => (Entry: e, Name: Path.GetRelativePath(layer, e.FullName)))
-            .Where(e => !_othersFiles.Any(o => (e.Name + "/").StartsWith(o, StringComparison.Ordinal)))
-            .ToDictionary(e => e.Name, e => Digest(e.Entry));
+        return Entries(layer, e => _othersFiles.Any(o => (Name(e) + "/").StartsWith(o, StringComparison.Ordinal))).ToDictionary(Name, Digest);
+
+        string Name(FileSystemInfo entry) => Path.GetRelativePath(layer, entry.FullName);
     }
 
     private static string Digest(FileSystemInfo entry)

@@ -52,7 +52,7 @@ public abstract class FeatureTests(Cluster cluster)
             said=$(mktemp)
             kubectl port-forward pod/reached 0:8080 > "$said" & forward=$!
             trap 'kill $forward; rm "$said"' EXIT
-            for _ in $(seq 200); do port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' "$said"); [ -z "$port" ] || break; sleep 0.05; done
+            for _ in $(seq 3600); do port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' "$said"); [ -z "$port" ] || break; sleep 0.05; done
             nsenter --net=/proc/$forward/ns/net bash -c "cat < /dev/tcp/127.0.0.1/$port"
             """));
 
@@ -83,7 +83,7 @@ public abstract class FeatureTests(Cluster cluster)
             - name: server
               image: skiff.test/guests:1
               command: [/listen.native, "8080", http]
-              livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, timeoutSeconds: 60}
+              livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, timeoutSeconds: 60, failureThreshold: 60}
             - name: sick
               image: skiff.test/guests:1
               command: [/sleep.wasm]

@@ -148,7 +148,7 @@ public sealed class RealApiServerTests(ITestOutputHelper output) : IAsyncLifetim
         var begun = TimeProvider.System.GetTimestamp();
         var (c, stopC) = Candidate("c");
         await WaitAsync(() => Task.FromResult(c.Elector.Leads));
-        Assert.InRange(TimeProvider.System.GetElapsedTime(begun), TimeSpan.FromSeconds(5), TimeSpan.FromSeconds(30));
+        Assert.True(TimeProvider.System.GetElapsedTime(begun) > TimeSpan.FromSeconds(5));
         await stopC.CancelAsync();
         await c.Running.WaitAsync(_patience);
 

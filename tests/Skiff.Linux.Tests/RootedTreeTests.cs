@@ -172,14 +172,14 @@ public sealed class RootedTreeTests : IDisposable
         });
         try
         {
-            for (var i = 0; i < 1000 && new FileInfo(Path.Combine(_folder, "ready")).Length == 0; i++)
+            for (var i = 0; i < 9000 && new FileInfo(Path.Combine(_folder, "ready")).Length == 0; i++)
             {
                 await Task.Delay(10);
             }
 
             var request = new SpawnRequest { Path = "/bin/ls", Arguments = ["ls", At("/etc")] };
-            Assert.Equal("mark\n", (await Command.RunAsync(request with { NamespacesOf = other.Pid }, TimeSpan.FromSeconds(30))).OutputText);
-            Assert.Equal("", (await Command.RunAsync(request, TimeSpan.FromSeconds(30))).OutputText);
+            Assert.Equal("mark\n", (await Command.RunAsync(request with { NamespacesOf = other.Pid }, TimeSpan.FromSeconds(90))).OutputText);
+            Assert.Equal("", (await Command.RunAsync(request, TimeSpan.FromSeconds(90))).OutputText);
             Assert.True(new RootedTree($"/proc/{other.Pid}/root").Status(mark) is { IsFile: true });
         }
         finally

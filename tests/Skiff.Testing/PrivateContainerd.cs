@@ -345,7 +345,7 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
                 left = Leftovers();
                 return Task.FromResult(left.Count == 0);
             },
-            TimeSpan.FromSeconds(30));
+            TimeSpan.FromMinutes(3));
         _channel.Dispose();
         _ = _daemon.Signal(Signals.Terminate);
         _ = await _daemon.Exit.WaitAsync(_patience);

@@ -57,7 +57,7 @@ public sealed class PodTests(Containerds containerds)
         }
 
         var sleeper = await pod.StartAsync(null, "/sleep.wasm");
-        _ = (await containerd.CrictlAsync("stop", "--timeout", "10", sleeper)).Demand();
+        _ = (await containerd.CrictlAsync("stop", "--timeout", "60", sleeper)).Demand();
         Assert.Equal(143, (await pod.StatusAsync(sleeper)).GetProperty("exitCode").GetInt32());
         Assert.Equal(shim, Assert.Single(containerd.Shims()));
     }
@@ -77,7 +77,7 @@ public sealed class PodTests(Containerds containerds)
 
         // The pause process, the Wasm container, and nobody whom the orphan's container left behind.
         var name = Pod.NamespaceOf(pause, "pid");
-        Assert.Equal(2, ProcessesIn(name).Count());
+        Assert.True(await Until.HoldsAsync(() => Task.FromResult(ProcessesIn(name).Count() == 2), RunningContainer.Patience));
         Assert.Equal("CONTAINER_RUNNING", (await pod.StatusAsync(wasm)).GetProperty("state").GetString());
     }
 

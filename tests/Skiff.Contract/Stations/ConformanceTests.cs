@@ -46,7 +46,7 @@ public sealed class ConformanceTests
                 ],
                 NewSession = true,
             },
-            TimeSpan.FromMinutes(8));
+            TimeSpan.FromMinutes(30));
         var passed = Path.Combine(work, handler, "passed");
         Assert.True(File.Exists(passed), result.OutputText + result.Error);
         var baseline = await File.ReadAllLinesAsync(Path.Combine(folder, $"baseline-runc-{version}.txt"));

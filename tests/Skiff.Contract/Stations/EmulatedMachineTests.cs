@@ -65,10 +65,10 @@ public sealed partial class EmulatedMachineTests(ITestOutputHelper output) : IDi
         Assert.All(summaries, s => Assert.Equal("0", s.Groups[1].Value)); // it has everything that these tests want
 
         Task<CommandResult> RunAsync() => Station.RunAsync(
-            TimeSpan.FromMinutes(41),
+            TimeSpan.FromMinutes(91),
             ["W=" + folder, "PATH=" + Machines.PathWithEmulator(folder + "/bin")],
             Path.Combine(machine, "run.sh"),
-            ["-t", "2400", "-c", "1", .. files.SelectMany(f => new[] { "-a", $"{f.From}:{f.To}" }), Station.ScriptNamed("contract.sh")]);
+            ["-t", "5400", "-c", "1", .. files.SelectMany(f => new[] { "-a", $"{f.From}:{f.To}" }), Station.ScriptNamed("contract.sh")]);
     }
 
     [GeneratedRegex("Total: [1-9][0-9]*, Errors: 0, Failed: 0, Skipped: ([0-9]+)")]

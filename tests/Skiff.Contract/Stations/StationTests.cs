@@ -21,7 +21,7 @@ public sealed class StationTests : IDisposable
         {
             var boot = await Station.RunAsync(TimeSpan.FromMinutes(6), [_path, copy], Path.Combine(node, "boot.sh"), name);
             Assert.True(boot.Exit.Success, boot.OutputText + boot.Error);
-            var check = await Station.RunAsync(TimeSpan.FromMinutes(2), [_path], Path.Combine(node, "enter.sh"), name, "bash", "/check.sh");
+            var check = await Station.RunAsync(TimeSpan.FromMinutes(15), [_path], Path.Combine(node, "enter.sh"), name, "bash", "/check.sh");
             Assert.True(check.OutputText.EndsWith("station ok\n", StringComparison.Ordinal), check.OutputText + check.Error);
         }
         finally

@@ -8,6 +8,8 @@ namespace Skiff.Operator.Tests.Agent;
 /// <summary>An agent against an API server in memory.</summary>
 public sealed class AgentPartTests : IAsyncLifetime
 {
+    private static readonly TimeSpan _shortestWait = TimeSpan.FromSeconds(5); // before a failed install is tried again: ten seconds, or up to half less
+
     private readonly World _world = new();
     private readonly FakeInstaller _installer = new();
 
@@ -74,6 +76,7 @@ public sealed class AgentPartTests : IAsyncLifetime
     public async Task a_failed_install_is_reported_and_the_node_takes_no_pods()
     {
         _installer.Install = (_, _) => Task.FromResult(FakeInstaller.Outcome(InstallResult.RolledBack, "containerd did not come up with it") with { ContainerdSaid = "bad line 3" });
+        var begun = TimeProvider.System.GetTimestamp();
         _world.AddShim();
         _ = _world.StartAgent("n", _installer).Task;
         await _world.WaitAsync(() => _world.Phase("n") == "Failed");
@@ -84,7 +87,8 @@ public sealed class AgentPartTests : IAsyncLifetime
         // Neither what the agent itself wrote nor what others write into a status is a reason to try again at once.
         _world.Server.Put(World.Shims, _world.Server.Find($"{World.Shims}/skiff")!.ToJsonString().Replace("\"spec\"", "\"status\":{\"nodes\":1},\"spec\"", StringComparison.Ordinal));
         await Task.Delay(TimeSpan.FromSeconds(1));
-        Assert.Equal(["install skiff"], _installer.Calls);
+        var tries = (int)(TimeProvider.System.GetElapsedTime(begun) / _shortestWait);
+        Assert.InRange(_installer.Calls.Count, 1, 1 + tries);
     }
 
     [Fact]

@@ -1,4 +1,5 @@
 using System.Net;
+using Microsoft.Extensions.Time.Testing;
 using Skiff.Operator.Cli;
 using Skiff.Operator.Node;
 using Skiff.Testing;
@@ -139,7 +140,15 @@ public sealed class ClusterPartTests : IAsyncLifetime
         _ = _world.StartAgent("a", new FakeInstaller { Uninstall = _ => Task.FromResult(FakeInstaller.Outcome(InstallResult.Failed, "it is stuck")) }).Task;
         await _world.WaitAsync(() => (string?)_world.Condition("Ready")?["status"] == "True");
         using var output = new StringWriter();
-        Assert.Equal(ExitCode.Failed, await RemoveCommand.RunAsync(_world.Client, TimeSpan.FromSeconds(6), TimeProvider.System, output, default));
+        var time = new FakeTimeProvider();
+        var removal = RemoveCommand.RunAsync(_world.Client, TimeSpan.FromHours(1), time, output, default);
+        await _world.WaitAsync(() =>
+        {
+            time.Advance(TimeSpan.FromSeconds(1)); // it looks again
+            return output.ToString().Contains("a: it is stuck", StringComparison.Ordinal);
+        });
+        time.Advance(TimeSpan.FromHours(1));
+        Assert.Equal(ExitCode.Failed, await removal.WaitAsync(TimeSpan.FromSeconds(90)));
         Assert.Contains("a: it is stuck", output.ToString(), StringComparison.Ordinal);
         Assert.Contains("What to do", output.ToString(), StringComparison.Ordinal);
         Assert.NotNull(_world.Server.Find($"{World.Shims}/skiff"));

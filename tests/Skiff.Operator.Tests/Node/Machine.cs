@@ -163,7 +163,7 @@ internal sealed class Machine : IAsyncDisposable
         var boot = await HostAsync(_bootLimit, [$"COPY={string.Join(' ', copies)}"], "boot.sh", [_name]);
         Assert.True(boot.Exit.Success, boot.OutputText + boot.Error);
         _ = await DemandAsync(
-            "for i in $(seq 200); do ctr version >/dev/null 2>&1 && break; sleep 0.2; done; "
+            "for i in $(seq 600); do ctr version >/dev/null 2>&1 && break; sleep 0.2; done; "
             + "ctr images import /guests.tar; ctr -n k8s.io images import /pause.tar");
     }
 }

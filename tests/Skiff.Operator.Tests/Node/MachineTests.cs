@@ -42,7 +42,7 @@ public sealed class MachineTests
         Assert.True(held.Exit.Code == 3, $"{held.Exit} {held.OutputText}{held.Error}");
         Assert.Equal(second, await machine.ContainerdPidAsync());
         _ = await machine.DemandAsync(
-            "ctr task kill -s KILL sleeper; for i in $(seq 100); do ctr task ls | grep -q 'sleeper.*STOPPED' && break; sleep 0.2; done; "
+            "ctr task kill -s KILL sleeper; for i in $(seq 600); do ctr task ls | grep -q 'sleeper.*STOPPED' && break; sleep 0.2; done; "
             + "ctr task rm sleeper >/dev/null 2>&1 || true; ctr container rm sleeper");
 
         // 4. Uninstall.
@@ -142,7 +142,7 @@ public sealed class MachineTests
         {
             var point = ends[^1];
             var up = await machine.RunAsync(
-                "for i in $(seq 300); do ctr version >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1");
+                "for i in $(seq 1200); do ctr version >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1");
             Assert.True(up.Exit.Success, $"{point}: containerd is down");
             var next = await machine.OperatorAsync(word);
             Assert.True(next.Exit.Success, $"{point}: {next.Exit} {next.OutputText}{next.Error}");
