@@ -46,6 +46,15 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
         _daemon = null!;
     }
 
+    /// <summary>The table of a test's config.toml with which a busy machine is only slow: of these, 5, 3 and 2 seconds are usual.</summary>
+    public const string Timeouts = """
+        [timeouts]
+        "io.containerd.timeout.shim.cleanup" = "2m"
+        "io.containerd.timeout.shim.load" = "2m"
+        "io.containerd.timeout.shim.shutdown" = "2m"
+        "io.containerd.timeout.task.state" = "2m"
+        """;
+
     /// <summary>Which one it is.</summary>
     public ContainerdVersion Version { get; }
 
@@ -123,12 +132,7 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
               level = "debug"
             [plugins."io.containerd.internal.v1.opt"]
               path = "{Folder}/opt"
-            # So that a busy machine is only slow: of these, 5, 3 and 2 seconds are usual.
-            [timeouts]
-              "io.containerd.timeout.shim.cleanup" = "2m"
-              "io.containerd.timeout.shim.load" = "2m"
-              "io.containerd.timeout.shim.shutdown" = "2m"
-              "io.containerd.timeout.task.state" = "2m"
+            {Timeouts}
 
             """;
         if (!_cri)

@@ -98,12 +98,7 @@ internal sealed class CriContainerd : IAsyncDisposable
             path = "{Folder}/opt"
             [plugins."io.containerd.nri.v1.nri"]
             disable = true
-            # So that a busy machine is only slow.
-            [timeouts]
-            "io.containerd.timeout.shim.cleanup" = "2m"
-            "io.containerd.timeout.shim.load" = "2m"
-            "io.containerd.timeout.shim.shutdown" = "2m"
-            "io.containerd.timeout.task.state" = "2m"
+            {PrivateContainerd.Timeouts}
             {images}
             {(_version.IsVersion2 ? $"[plugins.'{runtime}']\nrestrict_oom_score_adj = true" : "")}
             [plugins.'{runtime}'.cni]

@@ -89,6 +89,7 @@ public sealed class AgentPartTests : IAsyncLifetime
         await Task.Delay(TimeSpan.FromSeconds(1));
         var tries = (int)(TimeProvider.System.GetElapsedTime(begun) / _shortestWait);
         Assert.InRange(_installer.Calls.Count, 1, 1 + tries);
+        Assert.All(_installer.Calls, c => Assert.Equal("install skiff", c));
     }
 
     [Fact]
