@@ -79,10 +79,15 @@ public abstract class Cluster(string containerd, int virtualNodes = 0) : IAsyncL
 
         _ = await Machines.ClusterFolderAsync(Path.Combine(_folder, "w"));
         _ = await Machines.VirtualMachineFolderAsync(Path.Combine(_folder, "vm"));
-        string[] programs = version.Suite is null ? [] : ["CONTAINERD=" + WithoutRunc(binaries!)];
+        string[] settings =
+        [
+            .. version.Suite is null ? (string[])[] : ["CONTAINERD=" + WithoutRunc(binaries!)],
+            // The kubelet's two minutes for a start are too few for pods that start together on an emulated processor.
+            .. virtualNodes > 0 ? (string[])["KUBELET_EXTRA=--runtime-request-timeout=15m"] : [],
+        ];
         // The script ends what is left of a try before.
         var started = await Machines.StartAsync(
-            () => RunAsync(_startLimit, default, programs, up, $"{2 - virtualNodes}", $"{virtualNodes}"), result => result.Status == 0 || virtualNodes == 0);
+            () => RunAsync(_startLimit, default, settings, up, $"{2 - virtualNodes}", $"{virtualNodes}"), result => result.Status == 0 || virtualNodes == 0);
         _ = started.Demand();
         Nodes = [new ClusterNode(this, 1), new ClusterNode(this, 2)];
         _api = new ApiServer(Files + "/pki");
