@@ -6,8 +6,9 @@ namespace Skiff.Run;
 /// <summary>Loads a module or component and runs it as the container's program.</summary>
 internal static class Guest
 {
-    // What a shell shows for a program that ended by SIGABRT, which is what native programs do on a failed assertion.
-    private const int Trapped = 134;
+    /// <summary>What a shell shows for a program that ended by SIGABRT, which is what native programs do on a failed assertion.</summary>
+    public const int Trapped = 134;
+
     private const int HeaderSize = 8;
 
     private const string Fix = "build it for wasm32-wasip1 (a command with _start) or as a wasi:cli component";
@@ -35,10 +36,14 @@ internal static class Guest
         var component = Compilation.IsComponent(bytes);
         using var engine = Compilation.NewEngine(component, options.MaxMemory);
         using var store = new Store(engine);
-        store.SetWasiConfiguration(Wasi(options));
         Func<int>? entry;
         try
         {
+            if (GuestWasi.Give(store, options) is { } missing)
+            {
+                return Libc.Report(missing, RunOptions.CannotRun);
+            }
+
             entry = component ? LoadComponent(engine, store, options, bytes) : LoadModule(engine, store, options, bytes);
         }
         catch (WasmtimeException e) when (e is not TrapException && e.ExitCode is null)
@@ -72,23 +77,6 @@ internal static class Guest
         return header[..RandomAccess.Read(file, header, 0)];
     }
 
-    private static WasiConfiguration Wasi(RunOptions options)
-    {
-        var directory = Environment.CurrentDirectory;
-        var wasi = new WasiConfiguration()
-            .WithArgs(options.Arguments)
-            .WithInheritedEnvironment()
-            .WithInheritedStandardInput()
-            .WithInheritedStandardOutput()
-            .WithInheritedStandardError();
-        foreach (var preopen in options.Directories.Count > 0 ? options.Directories : GuestDirectories.Default(directory))
-        {
-            _ = wasi.WithPreopenedDirectory(preopen.HostPath, preopen.GuestPath, !preopen.ReadOnly);
-        }
-
-        return wasi;
-    }
-
     /// <returns>What runs it, or null when it has no entry.</returns>
     private static Func<int>? LoadModule(Engine engine, Store store, RunOptions options, byte[] bytes)
     {
@@ -118,6 +106,11 @@ internal static class Guest
         var component = options.Artifact.Length > 0 ? Component.DeserializeFile(engine, options.Artifact) : Component.FromBytes(engine, bytes);
         using var linker = new ComponentLinker(engine);
         linker.AddWasiPreview2();
+        if (options.Http)
+        {
+            GuestWasi.AddHttp(store, linker);
+        }
+
         var instance = linker.Instantiate(store, component);
 
         // The interface's version is part of its name; any 0.2 will do.

@@ -17,9 +17,10 @@ internal static unsafe partial class Libc
         return status;
     }
 
-    internal static void Write(int descriptor, string text)
+    internal static void Write(int descriptor, string text) => Write(descriptor, Encoding.UTF8.GetBytes(text));
+
+    internal static void Write(int descriptor, ReadOnlySpan<byte> left)
     {
-        ReadOnlySpan<byte> left = Encoding.UTF8.GetBytes(text);
         while (!left.IsEmpty)
         {
             fixed (byte* start = left)

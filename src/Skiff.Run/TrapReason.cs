@@ -45,6 +45,9 @@ internal static class TrapReason
     /// <summary>The code of a trap.</summary>
     /// <returns>Null when neither the engine nor its words tell.</returns>
     public static TrapCode? CodeOf(WasmtimeException e, string reason) =>
-        e is TrapException { Type: not TrapCode.Undefined and var known } ? known
-        : reason.StartsWith(Prefix, StringComparison.Ordinal) && _codes.TryGetValue(reason[Prefix.Length..], out var named) ? named : null;
+        e is TrapException { Type: not TrapCode.Undefined and var known } ? known : CodeOf(reason);
+
+    /// <summary>The code of a trap of which only the words are known.</summary>
+    public static TrapCode? CodeOf(string reason) =>
+        reason.StartsWith(Prefix, StringComparison.Ordinal) && _codes.TryGetValue(reason[Prefix.Length..], out var named) ? named : null;
 }

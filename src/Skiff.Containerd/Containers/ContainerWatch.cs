@@ -35,7 +35,8 @@ public sealed record GuestMemoryRefused(string ContainerId, bool IsExec, ulong A
 /// <param name="IsExec">Whether the guest is an exec.</param>
 /// <param name="Code">wasmtime_trap_code_t; null where the engine gives none.</param>
 /// <param name="Reason">One line.</param>
-public sealed record GuestTrapped(string ContainerId, bool IsExec, uint? Code, string Reason) : ContainerEvent(ContainerId);
+/// <param name="Requests">How many requests to a server ended so since it was last said; 0: the guest itself ended.</param>
+public sealed record GuestTrapped(string ContainerId, bool IsExec, uint? Code, string Reason, uint Requests = 0) : ContainerEvent(ContainerId);
 
 /// <summary>To which pod a container belongs, by the labels that the kubelet gives it (containerd, internal/cri/labels and the kubelet's types).</summary>
 /// <param name="Namespace">The pod's namespace.</param>
@@ -142,7 +143,7 @@ public sealed class ContainerWatch : IDisposable
                     return report switch
                     {
                         { Memory: { } memory } => new GuestMemoryRefused(report.ContainerId, isExec, memory.Asked, memory.Used, memory.Limit),
-                        { Trap: { } trap } => new GuestTrapped(report.ContainerId, isExec, trap.HasCode ? trap.Code : null, trap.Reason),
+                        { Trap: { } trap } => new GuestTrapped(report.ContainerId, isExec, trap.HasCode ? trap.Code : null, trap.Reason, trap.Requests),
                         _ => null,
                     };
                 default:

@@ -30,7 +30,8 @@ internal sealed record GuestIncident(KillPlace Place, string PodUid, string Reas
         place,
         podUid,
         ReasonTrap,
-        $"{Name(place, trapped.IsExec)} ended by a trap: {trapped.Reason}{(trapped.Code is { } code ? $" (trap code {code})" : "")}. "
+        $"{(trapped.Requests > 0 ? $"{trapped.Requests} request{(trapped.Requests == 1 ? "" : "s")} to " : "")}{Name(place, trapped.IsExec)} ended by a trap: {trapped.Reason}{(trapped.Code is { } code ? $" (trap code {code})" : "")}. "
+            + (trapped.Requests > 0 ? "Each was answered with status 500, and the container goes on. " : "")
             + (trapped.IsExec ? "The backtrace is in its output." : $"The backtrace is in its log: kubectl logs -n {place.Regarding.Namespace} {place.Regarding.Name} -c {place.Container} (with -p once it has been restarted)."),
         at);
 

@@ -32,7 +32,7 @@ internal static partial class Daemon
         // The one socket: handed down by `start`, so that containerd can connect before this process runs.
         var listener = new Socket(new SafeSocketHandle(StartCommand.ListenerDescriptor, ownsHandle: true));
         var events = new EventPublisher(Environment.GetEnvironmentVariable("TTRPC_ADDRESS") ?? "", arguments.Namespace, logger, time);
-        var tasks = new TaskService(arguments.Namespace, WasmPreparation.BesideThisProgram(arguments.Address, arguments.Namespace, logger, time), events, logger);
+        var tasks = new TaskService(arguments.Namespace, WasmPreparation.BesideThisProgram(arguments.Address, arguments.Namespace, logger, time), events, logger, time);
         var server = new TtrpcServer(listener, ThisProcess.UserId, logger, time);
         var service = tasks.ToService();
         foreach (var name in TaskService.Names)

@@ -34,6 +34,9 @@ internal sealed class OciSpec
     /// <summary>Whether init sees a PID namespace made for it alone, so that its end ends all its processes.</summary>
     public bool OwnPidNamespace { get; private init; }
 
+    /// <summary>linux.resources.memory.limit, in bytes; null: there is none.</summary>
+    public long? MemoryLimit { get; private init; }
+
     /// <summary>Bind mounts: where in the container, and from where on the node.</summary>
     public IReadOnlyList<(string Destination, string Source)> Binds { get; private init; } = [];
 
@@ -100,6 +103,30 @@ internal sealed class OciSpec
         });
     }
 
+    /// <summary>Gives it a network of its own, in which there is nothing, instead of the pod's.</summary>
+    public void UseNoNetwork()
+    {
+        if (_document["linux"] is not JsonObject linux)
+        {
+            _document["linux"] = linux = [];
+        }
+
+        if (linux["namespaces"] is not JsonArray namespaces)
+        {
+            linux["namespaces"] = namespaces = [];
+        }
+
+        for (var i = namespaces.Count - 1; i >= 0; i--)
+        {
+            if (namespaces[i] is JsonObject ns && OciJson.Text(ns, "type") == "network")
+            {
+                namespaces.RemoveAt(i);
+            }
+        }
+
+        namespaces.Add((JsonNode)new JsonObject { ["type"] = "network" });
+    }
+
     /// <summary>Writes it back, whole or not at all.</summary>
     public void Save() => AtomicFile.Write(Path, OciJson.Bytes(_document).Span, 0x180); // 0600
 
@@ -138,6 +165,8 @@ internal sealed class OciSpec
             RootPath = document["root"] is JsonObject root && OciJson.Text(root, "path") is { Length: > 0 } rootPath ? rootPath : "rootfs",
             CgroupsPath = linux is null ? "" : OciJson.Text(linux, "cgroupsPath") ?? "",
             OwnPidNamespace = ownPid,
+            MemoryLimit = linux?["resources"] is JsonObject resources && resources["memory"] is JsonObject memory
+                && memory["limit"] is JsonValue limit && limit.TryGetValue(out long bytes) && bytes > 0 ? bytes : null,
             Binds = binds,
         };
     }

@@ -515,7 +515,8 @@ internal sealed partial class TaskService
             report.ExecId = process.ExecId;
             _events.Publish(GuestReports.Topic, "skiff.events.GuestReport", report);
         },
-        _logger);
+        _logger,
+        _time);
 
     private StdioOwner OwnerOf(ContainerTask task, TaskProcess process) => new(
         task.Bundle,

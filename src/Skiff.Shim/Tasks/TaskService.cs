@@ -27,16 +27,18 @@ internal sealed partial class TaskService
     private readonly WasmPreparation _wasm;
     private readonly EventPublisher _events;
     private readonly ILogger _logger;
+    private readonly TimeProvider _time;
 
     // Creates in flight: they count as containers, so that a Shutdown meanwhile does not end the shim under them, and hold their names.
     private readonly ConcurrentDictionary<string, bool> _creating = new(StringComparer.Ordinal);
 
-    public TaskService(string ns, WasmPreparation wasm, EventPublisher events, ILogger logger)
+    public TaskService(string ns, WasmPreparation wasm, EventPublisher events, ILogger logger, TimeProvider time)
     {
         _namespace = ns;
         _wasm = wasm;
         _events = events;
         _logger = logger;
+        _time = time;
     }
 
     /// <summary>Completes when containerd has asked for it and no container is left.</summary>

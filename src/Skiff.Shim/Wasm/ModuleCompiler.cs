@@ -27,18 +27,19 @@ internal sealed class ModuleCompiler(RuntimeSettings settings, string ns, string
 
     /// <summary>See <see cref="Compile"/>.</summary>
     /// <param name="runFolder">The runner's folder on the node.</param>
+    /// <param name="engine">What will run it.</param>
     /// <param name="limited">Whether it is for guests with a limit of memory of their own.</param>
     /// <param name="module">The module.</param>
     /// <param name="artifact">Where the artifact goes.</param>
     /// <param name="workFolder">Becomes the container's bundle.</param>
     /// <param name="cancellation">Ends it.</param>
     public async Task<ArtifactResult> CompileAsync(
-        string runFolder, bool limited, SafeFileHandle module, SafeFileHandle artifact, string workFolder, CancellationToken cancellation)
+        string runFolder, GuestEngine engine, bool limited, SafeFileHandle module, SafeFileHandle artifact, string workFolder, CancellationToken cancellation)
     {
         var id = $"skiff-compile-{Guid.NewGuid():n}";
         var cgroup = settings.UsesSystemdCgroup(cgroupsPath) ? $"system.slice:skiff:{id["skiff-".Length..]}" : $"/{id}";
         _ = Directory.CreateDirectory(Path.Combine(workFolder, "rootfs"));
-        AtomicFile.Write(Path.Combine(workFolder, "config.json"), Spec(runFolder, limited, cgroup), 0x180); // 0600
+        AtomicFile.Write(Path.Combine(workFolder, "config.json"), Spec(runFolder, engine, limited, cgroup), 0x180); // 0600
         var driver = new OciRuntimeDriver(settings, ns, workFolder, cgroup);
         try
         {
@@ -56,15 +57,16 @@ internal sealed class ModuleCompiler(RuntimeSettings settings, string ns, string
         }
     }
 
-    private static byte[] Spec(string runFolder, bool limited, string cgroup)
+    private static byte[] Spec(string runFolder, GuestEngine engine, bool limited, string cgroup)
     {
+        string[] option = engine != GuestEngine.Library ? ["--command"] : limited ? ["--limited"] : [];
         using var buffer = new MemoryStream();
         using (var json = new Utf8JsonWriter(buffer))
         {
             json.WriteStartObject();
             json.WriteString("ociVersion", "1.0.2");
             json.WriteStartObject("process");
-            Strings(json, "args", ["/.skiff/skiff-run", "compile", .. limited ? ["--limited"] : Array.Empty<string>()]);
+            Strings(json, "args", [WasmPreparation.Runner, "compile", .. option]);
             json.WriteString("cwd", "/");
             json.WriteBoolean("noNewPrivileges", true);
             json.WriteNumber("oomScoreAdj", 1000);

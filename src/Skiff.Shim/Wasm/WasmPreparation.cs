@@ -1,4 +1,3 @@
-using System.Globalization;
 using Microsoft.Extensions.Logging;
 using Microsoft.Win32.SafeHandles;
 using Skiff.Linux;
@@ -28,15 +27,17 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
     /// <summary>Where the runner's folder is in a container.</summary>
     public const string MountPoint = "/.skiff";
 
-    private const string Runner = MountPoint + "/skiff-run";
+    /// <summary>The runner in a container.</summary>
+    public const string Runner = MountPoint + "/skiff-run";
 
     // An empty file of the runner's folder, there to be mounted over.
     private const string ArtifactPlace = MountPoint + "/artifact";
     private const string ModulePlace = MountPoint + "/module"; // the same, for a module that is a layer of its image
 
-    private const string Fix = "build it for wasm32-wasip1 (a command with _start) or as a wasi:cli component";
+    private const string Fix = "build it for wasm32-wasip1 (a command with _start), or as a component that exports wasi:cli/run or wasi:http/incoming-handler";
 
-    private readonly Lazy<string?> _engine = new(() => EngineOf(runFolder));
+    private readonly Lazy<string?> _library = new(() => EngineOf(runFolder, "ENGINE"));
+    private readonly Lazy<string?> _command = new(() => EngineOf(runFolder, "WASMTIME"));
 
     /// <summary>The runner's folder beside the shim that runs now: PREFIX/bin/containerd-shim-skiff-v1 and PREFIX/run.</summary>
     /// <param name="socket">containerd's socket.</param>
@@ -91,8 +92,14 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
             return new PreparedProgram(kind, Problem: badSetting);
         }
 
+        var (call, unfit) = ChooseCall(kind, layer ?? path, path, settings, Open);
+        if (unfit is not null)
+        {
+            return new PreparedProgram(kind, Problem: unfit);
+        }
+
         var artifact = await ArtifactAsync(
-            path, settings, Open, (module, made, work, token) => compiler.CompileAsync(runFolder, settings.MaxMemory is not null, module, made, work, token), cancellation).ConfigureAwait(false);
+            path, call.Engine, settings, Open, (module, made, work, token) => compiler.CompileAsync(runFolder, call.Engine, settings.MaxMemory is not null, module, made, work, token), cancellation).ConfigureAwait(false);
         if (artifact.Refusal is { } refusal)
         {
             return new PreparedProgram(kind, Problem: $"{layer ?? path} cannot be compiled: {refusal}; {Fix}");
@@ -104,7 +111,12 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
         }
 
         var layerOf = layer is null ? null : spec.Process.Arguments[0];
-        Rewrite(spec.Process, path, artifact.Path is not null, settings);
+        call.ApplyTo(spec.Process, path, artifact.Path is null ? null : ArtifactPlace, settings, spec.MemoryLimit);
+        if (!settings.Network)
+        {
+            spec.UseNoNetwork();
+        }
+
         spec.AddBind(runFolder, MountPoint, "bind", "ro", "nosuid", "nodev", "rprivate");
         if (layer is not null)
         {
@@ -160,8 +172,15 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
         }
 
         // The usual exec runs the container's own module; its artifact is in place. Another one is compiled where it runs.
-        var artifact = program.Artifact is null ? default : await ArtifactAsync(path, program.Guest, Open, NoneAsync, cancellation).ConfigureAwait(false);
-        Rewrite(process, path, artifact.Path is not null && artifact.Path == program.Artifact, program.Guest);
+        var settings = program.Guest ?? new GuestSettings();
+        var (call, unfit) = ChooseCall(kind, name, path, settings, Open);
+        if (unfit is not null)
+        {
+            return (true, unfit);
+        }
+
+        var artifact = program.Artifact is null ? default : await ArtifactAsync(path, call.Engine, settings, Open, NoneAsync, cancellation).ConfigureAwait(false);
+        call.ApplyTo(process, path, artifact.Path is not null && artifact.Path == program.Artifact ? ArtifactPlace : null, settings);
         return (true, null);
 
         static Task<ArtifactResult> NoneAsync(SafeFileHandle module, SafeFileHandle made, string work, CancellationToken token) =>
@@ -177,37 +196,67 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
     private string? MissingRunner() => File.Exists(Path.Combine(runFolder, "skiff-run")) ? null
         : $"the Wasm runner is not at {runFolder}/skiff-run; the folder \"run\" belongs beside the shim's folder \"bin\"";
 
-    private async Task<ArtifactResult> ArtifactAsync(
-        string path, GuestSettings? settings, Func<string, SafeFileHandle?> open, Compile compile, CancellationToken cancellation)
+    /// <summary>Which engine runs a module and how it is called, or why none can.</summary>
+    private (RunnerCall Call, string? Problem) ChooseCall(ProgramKind kind, string name, string path, GuestSettings settings, Func<string, SafeFileHandle?> open)
     {
-        if (_engine.Value is not { } engine)
+        if (kind != ProgramKind.Component)
         {
-            return new ArtifactResult(null, Problem: $"{runFolder}/ENGINE or {runFolder}/artifact is missing");
+            return (new RunnerCall(GuestEngine.Library), null);
+        }
+
+        ComponentWorld? world;
+        try
+        {
+            using var component = open(path);
+            world = component is null ? null : ComponentWorld.Read(component);
+        }
+        catch (IOException e)
+        {
+            return (default, $"the program {name} cannot be read: {e.Message}");
+        }
+
+        // What is not understood here the engine may well understand, and says more about it.
+        var (call, problem) = world is null ? (new RunnerCall(GuestEngine.Library), null) : RunnerCall.For(world, settings);
+        if (problem is not null)
+        {
+            return (call, $"the program {name} {problem}");
+        }
+
+        if (call.Engine == GuestEngine.Library || File.Exists(Path.Combine(runFolder, "wasmtime")))
+        {
+            return (call, null);
+        }
+
+        if (call.Engine == GuestEngine.Command && !world!.Imports.Concat(world.Exports).Any(GuestEngines.IsOf03))
+        {
+            // It may do without sockets, and gets the ordinary error for one.
+            Log.NoSockets(logger, name, runFolder);
+            return (call with { Engine = GuestEngine.Library }, null);
+        }
+
+        return (call, $"the program {name} {(call.Engine == GuestEngine.HttpServer ? "serves HTTP" : "is for WASI 0.3")}, which Wasmtime's command does, and that is not at {runFolder}/wasmtime; "
+            + "whoever builds Skiff's image puts it there with hack/engine (docs/network.md)");
+    }
+
+    private async Task<ArtifactResult> ArtifactAsync(
+        string path, GuestEngine kind, GuestSettings settings, Func<string, SafeFileHandle?> open, Compile compile, CancellationToken cancellation)
+    {
+        var isLibrary = kind == GuestEngine.Library;
+        if ((isLibrary ? _library : _command).Value is not { } engine)
+        {
+            return new ArtifactResult(null, Problem: $"{runFolder}/{(isLibrary ? "ENGINE" : "WASMTIME")} or {runFolder}/artifact is missing");
         }
 
         using var module = open(path);
-        engine = settings?.MaxMemory is null ? engine : engine + "-limited"; // other settings of the engine, so another artifact
+        engine = isLibrary && settings.MaxMemory is not null ? engine + "-limited" : engine; // other settings of the engine, so another artifact
         var cache = new ArtifactCache(cacheFolder, engine, ArtifactCache.DefaultLimit, compile, time, logger);
         return module is null ? default : await cache.GetAsync(module, cancellation).ConfigureAwait(false);
     }
 
-    private static void Rewrite(OciProcess process, string path, bool hasArtifact, GuestSettings? settings)
+    /// <summary>What an artifact is for: an engine in the runner's folder, and this processor's features.</summary>
+    private static string? EngineOf(string runFolder, string name)
     {
-        // WASI preview 1 has no call for the working directory; Go's library takes it from here.
-        if (process.WorkingDirectory != "/" && !process.Environment.Any(e => e.StartsWith("PWD=", StringComparison.Ordinal)))
-        {
-            process.AddEnvironment("PWD=" + process.WorkingDirectory);
-        }
-
-        string[] artifact = hasArtifact ? ["--artifact", ArtifactPlace] : [];
-        string[] maxMemory = settings?.MaxMemory is { } bytes ? ["--max-memory", bytes.ToString(CultureInfo.InvariantCulture)] : [];
-        process.SetArguments([Runner, "run", "--module", path, .. artifact, .. maxMemory, "--reports", $"{GuestReports.Descriptor}", "--", .. process.Arguments]);
-    }
-
-    /// <summary>What an artifact is for: the engine in the runner's folder, and this processor's features.</summary>
-    private static string? EngineOf(string runFolder)
-    {
-        var file = Path.Combine(runFolder, "ENGINE");
+        var file = Path.Combine(runFolder, name);
         if (!File.Exists(file) || !File.Exists(Path.Combine(runFolder, "artifact")))
         {
             return null;
@@ -221,6 +270,9 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
 
     private static partial class Log
     {
+        [LoggerMessage(53, LogLevel.Warning, "The program can open sockets, for which Wasmtime's command is needed, and that is not there, so it will be refused them: module={Module} folder={Folder}")]
+        public static partial void NoSockets(ILogger logger, string module, string folder);
+
         [LoggerMessage(52, LogLevel.Warning, "The module is compiled in its container, which costs memory and time at each start: module={Module} error={Error}")]
         public static partial void NotCompiled(ILogger logger, string module, string error);
     }

@@ -102,6 +102,10 @@ internal sealed class Pod : IAsyncDisposable
     public async Task<int> SandboxPidAsync() =>
         JsonDocument.Parse((await _containerd.CrictlAsync("inspectp", "-o", "json", Id)).Demand().Output).RootElement.GetProperty("info").GetProperty("pid").GetInt32();
 
+    /// <summary>The IPv4 address that it has behind its containerd's bridge.</summary>
+    public async Task<string> AddressAsync() => JsonDocument.Parse((await _containerd.CrictlAsync("inspectp", "-o", "json", Id)).Demand().Output)
+        .RootElement.GetProperty("status").GetProperty("network").GetProperty("ip").GetString()!;
+
     /// <summary>Its log, as crictl shows it.</summary>
     public async Task<string> LogAsync(string id) => (await _containerd.CrictlAsync("logs", id)).Demand().Text;
 

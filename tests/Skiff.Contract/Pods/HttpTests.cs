@@ -1,0 +1,173 @@
+using System.Collections.Concurrent;
+using System.Net;
+using System.Net.Sockets;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Skiff.Containerd.Containers;
+using Skiff.Testing;
+
+namespace Skiff.Contract.Pods;
+
+/// <summary>Components that answer HTTP requests, and ones that make them.</summary>
+public sealed class HttpTests(Containerds containerds)
+{
+    private const int Port = 8080; // where a server listens unless an annotation says otherwise
+
+    [Theory]
+    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    public async Task a_server_answers_with_its_environment_and_says_what_it_says_in_plain_lines(string version)
+    {
+        var containerd = await containerds.GetForPodsAsync(version);
+        await using var pod = await Pod.RunAsync(containerd);
+        var settings = NetworkTests.Component("web");
+        settings["envs"] = new JsonArray(new JsonObject { ["key"] = "GREETING", ["value"] = "hello there" });
+        var id = await ServeAsync(pod, settings, "/web.wasm");
+        using var client = await ClientAsync(containerd, pod);
+        Assert.Equal("hello\n", await client.GetStringAsync("/"));
+        var environment = JsonDocument.Parse(await client.GetStringAsync("/environment")).RootElement.GetProperty("environment");
+        Assert.Equal("hello there", environment.GetProperty("GREETING").GetString());
+        Assert.Equal(HttpStatusCode.NotFound, (await client.GetAsync("/nowhere")).StatusCode);
+        Assert.Equal("sent there and back", await (await client.PostAsync("/echo", new StringContent("sent there and back"))).Content.ReadAsStringAsync());
+        Assert.Equal("logged\n", await client.GetStringAsync("/log"));
+        await pod.SaysAsync(id, "\na line of errors\n");
+        await pod.SaysAsync(id, "a line of output\n");
+
+        // Each request has an instance of its own.
+        Assert.Equal(["1\n", "1\n"], [await client.GetStringAsync("/answered"), await client.GetStringAsync("/answered")]);
+    }
+
+    [Theory]
+    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    public async Task it_listens_where_an_annotation_says_and_an_instance_answers_as_often(string version)
+    {
+        var containerd = await containerds.GetForPodsAsync(version);
+        await using var pod = await Pod.RunAsync(
+            containerd, new JsonObject { ["annotations"] = new JsonObject { ["skiff.dev/http-listen"] = "0.0.0.0:81", ["skiff.dev/http-reuse"] = "2" } });
+        _ = await ServeAsync(pod, NetworkTests.Component("web"), "/web.wasm");
+        using var client = await ClientAsync(containerd, pod, 81);
+        List<HttpStatusCode> answers = [];
+        for (var i = 0; i < 4; i++)
+        {
+            answers.Add((await client.GetAsync("/answered")).StatusCode);
+        }
+
+        // What JavaScript's tools make answers once: the second request to an instance fails in it.
+        Assert.Equal([HttpStatusCode.OK, HttpStatusCode.InternalServerError, HttpStatusCode.OK, HttpStatusCode.InternalServerError], answers);
+    }
+
+    [Theory]
+    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    public async Task it_finishes_what_it_has_begun_when_it_is_told_to_end(string version)
+    {
+        var containerd = await containerds.GetForPodsAsync(version);
+        await using var pod = await Pod.RunAsync(containerd);
+        var id = await ServeAsync(pod, NetworkTests.Component("web"), "/web.wasm");
+        using var client = await ClientAsync(containerd, pod);
+        var late = client.GetStringAsync("/slow?ms=3000");
+        using (var other = await ClientAsync(containerd, pod))
+        {
+            Assert.Equal("hello\n", await other.GetStringAsync("/")); // so the request before it has come
+        }
+
+        var stop = containerd.CrictlAsync("stop", "--timeout", "60", id);
+        Assert.Equal("late\n", await late);
+        client.Dispose();
+        _ = (await stop).Demand();
+        Assert.Equal(0, (await pod.EndAsync(id)).GetProperty("exitCode").GetInt32());
+    }
+
+    [Theory]
+    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    public async Task a_request_that_traps_is_a_500_and_an_event_and_the_server_goes_on(string version)
+    {
+        var containerd = await containerds.GetForPodsAsync(version);
+        using var watch = new ContainerWatch("/", containerd.Socket);
+        using var stop = new CancellationTokenSource();
+        ConcurrentQueue<ContainerEvent> events = [];
+        var following = watch.FollowAsync(events.Enqueue, stop.Token);
+        await using (var pod = await Pod.RunAsync(containerd))
+        {
+            var id = await ServeAsync(pod, NetworkTests.Component("http-trap"), "/http-trap.wasm");
+            using var client = await ClientAsync(containerd, pod);
+            for (var i = 0; i < 3; i++)
+            {
+                Assert.Equal(HttpStatusCode.InternalServerError, (await client.GetAsync("/")).StatusCode);
+            }
+
+            await pod.SaysAsync(id, "wasm trap: wasm `unreachable` instruction executed");
+            Assert.True(await Until.HoldsAsync(() => Task.FromResult(events.OfType<GuestTrapped>().Any()), RunningContainer.Patience));
+            Assert.Equal([new GuestTrapped(id, IsExec: false, 9, "wasm trap: wasm `unreachable` instruction executed", Requests: 1)], events.OfType<GuestTrapped>().Where(e => e.ContainerId == id));
+        }
+
+        await stop.CancelAsync();
+        _ = await Assert.ThrowsAsync<OperationCanceledException>(() => following);
+    }
+
+    [Theory]
+    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
+    public async Task a_command_calls_out_by_http(string version)
+    {
+        var containerd = await containerds.GetForPodsAsync(version);
+        await using var server = await Pod.RunAsync(containerd);
+        _ = await ServeAsync(server, NetworkTests.Component("web"), "/web.wasm");
+        await using var pod = await Pod.RunAsync(containerd, new JsonObject { ["annotations"] = new JsonObject { ["closed.skiff.dev/network"] = "none" } });
+        var url = $"http://{await server.AddressAsync()}:{Port}/";
+        var (status, log) = await pod.RunToEndAsync(NetworkTests.Component("fetch"), "/fetch.wasm", url);
+        Assert.Equal((0, "200 hello\n\n"), (status.GetProperty("exitCode").GetInt32(), log));
+
+        var closed = NetworkTests.Component("fetch");
+        closed["metadata"] = new JsonObject { ["name"] = "closed", ["attempt"] = 1 };
+        (status, log) = await pod.RunToEndAsync(closed, "/fetch.wasm", url);
+        Assert.Equal(1, status.GetProperty("exitCode").GetInt32());
+        Assert.StartsWith("failed: ", log, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("http-unused", 0, "")]
+    [InlineData("run-0-3", 0, "")]
+    [InlineData("no-entry", 128, "has no entry: it exports example:sums/adder@1.0.0")]
+    [Trait(Containerds.Runs, Containerds.Once)]
+    public async Task what_runs_a_component_follows_from_what_it_imports_and_exports(string name, int status, string says)
+    {
+        var containerd = await containerds.GetForPodsAsync("1.6");
+        await using var pod = await Pod.RunAsync(containerd);
+        var created = await pod.TryCreateAsync(NetworkTests.Component(name), $"/{name}.wasm");
+        if (says.Length > 0)
+        {
+            var started = await containerd.CrictlAsync("start", created.Demand().Output.Trim());
+            Assert.NotEqual(0u, started.Status);
+            Assert.Contains(says, started.Text, StringComparison.Ordinal);
+            return;
+        }
+
+        _ = (await containerd.CrictlAsync("start", created.Demand().Output.Trim())).Demand();
+        var ended = await pod.EndAsync(created.Output.Trim());
+        Assert.Equal(status, ended.GetProperty("exitCode").GetInt32());
+    }
+
+    private static async Task<string> ServeAsync(Pod pod, JsonObject settings, params string[] command)
+    {
+        var id = await pod.StartAsync(settings, command);
+        await pod.SaysAsync(id, "Serving HTTP on");
+        return id;
+    }
+
+    /// <summary>A client in the network of the containerd's pods.</summary>
+    private static async Task<HttpClient> ClientAsync(PrivateContainerd containerd, Pod pod, int port = Port)
+    {
+        var address = new IPEndPoint(IPAddress.Parse(await pod.AddressAsync()), port);
+        return new HttpClient(new SocketsHttpHandler
+        {
+            ConnectCallback = async (_, cancellation) =>
+            {
+                var socket = NetworkNamespace.Inside(containerd.Name, () => new Socket(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp));
+                await socket.ConnectAsync(address, cancellation);
+                return new NetworkStream(socket, ownsSocket: true);
+            },
+        })
+        {
+            BaseAddress = new Uri("http://pod/"),
+            Timeout = RunningContainer.Patience,
+        };
+    }
+}
