@@ -119,6 +119,7 @@ internal sealed partial class NodeReconciler(
         {
             Version = outcome.Bundle is null ? work.Status.Version : version,
             Sha256 = outcome.Bundle ?? work.Status.Sha256,
+            Engines = outcome.Engines ?? work.Status.Engines,
             ContainerdVersion = outcome.ContainerdVersion ?? work.Status.ContainerdVersion,
             ConfigPath = outcome.ConfigPath ?? work.Status.ConfigPath,
             Restarts = (work.Status.Restarts ?? 0) + outcome.Restarts,

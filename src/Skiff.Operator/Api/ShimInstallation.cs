@@ -82,6 +82,9 @@ internal sealed record ShimInstallationStatus
 
     public string? Sha256 { get; init; }
 
+    /// <summary>The engines that are installed, with their versions.</summary>
+    public string? Engines { get; init; }
+
     public string? ContainerdVersion { get; init; }
 
     public string? ConfigPath { get; init; }

@@ -142,6 +142,7 @@ internal static class NodeCommand
         Row("handler", status.Handler);
         Row("ready", status.Ready ? "yes" : "no");
         Row("bundle", status.Bundle ?? "none");
+        Row("engines", status.Engines ?? "unknown");
         Row("old bundles", status.OldBundles.Count == 0 ? "none" : string.Join(", ", status.OldBundles));
         Row("registered", status.Registered ? "yes" : "no");
         Row("served", status.Served switch { true => "yes", false => "no", null => "unknown" });

@@ -1,3 +1,4 @@
+using System.Text;
 using Skiff.Linux.Files;
 using Skiff.Linux.Processes;
 
@@ -12,6 +13,23 @@ internal sealed class BundleStore(RootedTree files)
     /// <summary>What <see cref="NodePaths.Current"/> leads to; null when there is none, or it is none of ours.</summary>
     public string? Current =>
         files.LinkTarget(NodePaths.Current)?.Split('/') is ["versions", var name] && Bundle.IsDigest(name) ? name : null;
+
+    /// <summary>Which engines the current bundle has: the library's version and, where there is one, the command's; null when that cannot be seen.</summary>
+    public string? Engines
+    {
+        get
+        {
+            try
+            {
+                return Current is null || EngineVersion("ENGINE") is not { } library ? null
+                    : $"wasmtime {library} (library), {(EngineVersion("WASMTIME") is { } command ? $"{command} (command)" : "no command")}";
+            }
+            catch (IOException)
+            {
+                return null;
+            }
+        }
+    }
 
     /// <summary>The bundles that are there.</summary>
     public IReadOnlyList<string> All => [.. files.Names(NodePaths.Versions).Where(Bundle.IsDigest)];
@@ -64,6 +82,15 @@ internal sealed class BundleStore(RootedTree files)
             files.DeleteTree(NodePaths.Current + ".new"); // of a switch that was killed
             _ = files.RemoveIfEmpty(NodePaths.Programs);
         }
+    }
+
+    /// <summary>The first word of a file that hack/build and hack/engine write: VERSION SHA256.</summary>
+    private string? EngineVersion(string name)
+    {
+        const int limit = 4096;
+        const int longest = 64;
+        return files.Read($"{NodePaths.Current}/{NodePaths.Run}/{name}", limit) is { } content
+            && Encoding.ASCII.GetString(content).Split(' ', '\n') is [{ Length: > 0 and <= longest } version, ..] ? version : null;
     }
 
     private void Copy(IEnumerable<BundleFile> wanted, string target, CancellationToken cancellation)

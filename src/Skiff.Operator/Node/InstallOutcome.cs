@@ -39,6 +39,9 @@ internal sealed record InstallOutcome(InstallResult Result, string Message)
     /// <summary>The bundle that <c>/opt/skiff/current</c> leads to: SHA-256 over its tree, in hex; null when there is none.</summary>
     public string? Bundle { get; init; }
 
+    /// <summary>The engines of that bundle with their versions; null when they cannot be seen.</summary>
+    public string? Engines { get; init; }
+
     /// <summary>containerd's version; null when it was not reached.</summary>
     public string? ContainerdVersion { get; init; }
 

@@ -18,6 +18,7 @@ internal sealed class NodeInspection(INodeMachine machine, string? configPath)
         var status = new NodeStatus(handler)
         {
             Bundle = current,
+            Engines = bundles.Engines,
             OldBundles = [.. bundles.All.Where(b => b != current)],
             RunningShims = machine.RunningShims().Count(s => s.IsBusy),
         };

@@ -416,6 +416,7 @@ internal sealed partial class NodeOperation(
         Changed = _changed,
         Restarts = _restarts,
         Bundle = _bundles.Current,
+        Engines = _bundles.Engines,
         ContainerdVersion = _version?.ToString(),
         ConfigPath = _containerd?.Service.ConfigPath,
         Notes = _notes,

@@ -10,6 +10,9 @@ internal sealed record NodeStatus(string Handler)
     /// <summary>The bundle that <c>/opt/skiff/current</c> leads to: SHA-256 over its tree, in hex; null when there is none.</summary>
     public string? Bundle { get; init; }
 
+    /// <summary>The engines of that bundle with their versions; null when they cannot be seen.</summary>
+    public string? Engines { get; init; }
+
     /// <summary>Other bundles that are still there because containers use them.</summary>
     public IReadOnlyList<string> OldBundles { get; init; } = [];
 

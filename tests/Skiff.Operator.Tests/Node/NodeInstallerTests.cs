@@ -350,6 +350,13 @@ public sealed class NodeInstallerTests : IDisposable
         var full = await Installer().StatusAsync("skiff", CancellationToken.None);
         Assert.True(full is { Ready: true, Registered: true, Served: true, Unfinished: null, ContainerdVersion: "1.7.24", Unit: "containerd.service" }, full.ToString());
         Assert.Equal(outcome.Bundle, full.Bundle);
+        Assert.Null(full.Engines); // an installation of before
+
+        var run = $"{NodePaths.Version(outcome.Bundle!)}/{NodePaths.Run}";
+        _machine.Write(run + "/ENGINE", "50.0.1 0123\n");
+        Assert.Equal("wasmtime 50.0.1 (library), no command", (await Installer().StatusAsync("skiff", CancellationToken.None)).Engines);
+        _machine.Write(run + "/WASMTIME", "48.0.8 4567\n");
+        Assert.Equal("wasmtime 50.0.1 (library), 48.0.8 (command)", (await Installer().StatusAsync("skiff", CancellationToken.None)).Engines);
         _machine.Stop();
         Assert.Single((await Installer().StatusAsync("skiff", CancellationToken.None)).Problems);
     }
