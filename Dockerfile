@@ -1,8 +1,10 @@
 # The image of skiff-operator, for those who build with Docker (hack/image makes the same without):
-#   docker build --build-arg SDK=<Microsoft's image of the .NET 10 SDK on Debian> --build-arg REVISION=$(git rev-parse HEAD) -t skiff.dev/skiff-operator:0.1.0 .
+#   docker build --build-arg SDK=<Microsoft's image of the .NET 10 SDK on Debian> --build-arg REVISION=$(git rev-parse HEAD) \
+#     --build-arg SKIFF_WASMTIME_SHA256=<of Wasmtime's release, see hack/engine> -t skiff.dev/skiff-operator:0.1.0 .
 ARG SDK
 FROM ${SDK} AS build
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev zlib1g-dev binutils openssl && rm -rf /var/lib/apt/lists/*
+ARG SKIFF_WASMTIME_VERSION SKIFF_WASMTIME_SHA256
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev zlib1g-dev binutils openssl curl ca-certificates xz-utils && rm -rf /var/lib/apt/lists/*
 COPY . /skiff
 RUN /skiff/hack/image tree
 

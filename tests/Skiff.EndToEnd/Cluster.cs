@@ -31,6 +31,7 @@ public abstract class Cluster(string containerd, int virtualNodes = 0) : IAsyncL
     private static readonly TimeSpan _commandLimit = TimeSpan.FromMinutes(4);
 
     private readonly string _folder = Directory.CreateTempSubdirectory("skiff-cluster-").FullName;
+    private readonly HashSet<string> _loaded = [];
     private string? _missing;
     private ApiServer? _api;
 
@@ -165,6 +166,20 @@ public abstract class Cluster(string containerd, int virtualNodes = 0) : IAsyncL
         [.. ((await FindAsync($"apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=regarding.uid%3D{uid}"))?["items"]?.AsArray() ?? []).Select(e => e!)];
 
     private static string PodPath(string pod) => "api/v1/namespaces/default/pods/" + pod;
+
+    /// <summary>Puts an image on both nodes, unless that has been done.</summary>
+    public async Task LoadAsync(ImageArchive image)
+    {
+        if (!_loaded.Add(image.Name))
+        {
+            return;
+        }
+
+        var path = Path.Combine(_folder, "image.tar");
+        image.Save(path);
+        _ = (await RunAsync(_commandLimit, default, [], Path.Combine(Scripts, "load"), path)).Demand();
+        File.Delete(path);
+    }
 
     /// <summary>Runs helm, which may fail.</summary>
     public Task<CommandText> TryHelmAsync(params string[] words) => RunAsync(_typedLimit, default, [], Path.Combine(Scripts, "helm"), words);

@@ -15,6 +15,9 @@ public sealed class ImageArchive(string name)
     /// <summary>What it runs unless somebody says otherwise.</summary>
     public string Command { get; init; } = "/hello.wasm";
 
+    /// <summary>What comes before the command, or a container's arguments in its place; empty: nothing.</summary>
+    public string Entrypoint { get; init; } = "";
+
     /// <summary>Adds a folder.</summary>
     public ImageArchive Folder(string path)
     {
@@ -43,7 +46,7 @@ public sealed class ImageArchive(string name)
 
         var digest = Convert.ToHexStringLower(SHA256.HashData(layer.ToArray()));
         var config = Encoding.UTF8.GetBytes(
-            $"{{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{{\"Cmd\":[\"{Command}\"],\"WorkingDir\":\"/\"}},"
+            $"{{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{{{(Entrypoint.Length > 0 ? $"\"Entrypoint\":[\"{Entrypoint}\"]" : $"\"Cmd\":[\"{Command}\"]")},\"WorkingDir\":\"/\"}},"
             + $"\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"sha256:{digest}\"]}}}}");
         var configName = Convert.ToHexStringLower(SHA256.HashData(config)) + ".json";
         using var archive = System.IO.File.Create(path);

@@ -21,6 +21,8 @@ async function answer(request) {
       return new Response('logged\n');
     case '/echo':
       return new Response(request.body);
+    case '/endless':
+      return new Response(new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(1 << 16)) }));
     case '/slow':
       await new Promise((resolve) => setTimeout(resolve, Number(searchParams.get('ms'))));
       return new Response('late\n');

@@ -113,6 +113,9 @@ internal sealed partial class ArtifactCache(string folder, string engine, long l
             using (var input = File.OpenHandle(copyPath))
             using (var output = File.OpenHandle(made, FileMode.CreateNew, FileAccess.Write))
             {
+                // Wasmtime's command opens them again, by their numbers, as the user that it compiles as; only root comes through the folder.
+                File.SetUnixFileMode(input, Readable);
+                File.SetUnixFileMode(output, Readable | UnixFileMode.UserWrite | UnixFileMode.GroupWrite | UnixFileMode.OtherWrite);
                 var result = await compile(input, output, work, cancellation).ConfigureAwait(false);
                 if (result.Refusal is not null || result.Problem is not null)
                 {

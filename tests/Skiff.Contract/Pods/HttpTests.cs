@@ -103,11 +103,54 @@ public sealed class HttpTests(Containerds containerds)
         _ = await Assert.ThrowsAsync<OperationCanceledException>(() => following);
     }
 
-    [Theory]
-    [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
-    public async Task a_command_calls_out_by_http(string version)
+    [Fact]
+    [Trait(Containerds.Runs, Containerds.Once)]
+    public async Task what_bad_clients_do_is_bounded_and_the_server_goes_on()
     {
-        var containerd = await containerds.GetForPodsAsync(version);
+        const int mebibyte = 1 << 20;
+        var containerd = await containerds.GetForPodsAsync("1.6");
+        await using var pod = await Pod.RunAsync(containerd);
+        var settings = NetworkTests.Component("web");
+        settings["linux"] = new JsonObject { ["resources"] = new JsonObject { ["memory_limit_in_bytes"] = 128 * mebibyte } };
+        var id = await ServeAsync(pod, settings, "/web.wasm");
+        using var client = await ClientAsync(containerd, pod);
+
+        // A head that is too long, a body that nobody reads and that does not end, answers that their clients do not read.
+        using (var head = await ConnectAsync(containerd, pod))
+        {
+            Assert.StartsWith("HTTP/1.1 431 ", await SaidAsync(head, $"GET / HTTP/1.1\r\nHost: a\r\nX: {new string('x', mebibyte)}\r\n\r\n"), StringComparison.Ordinal);
+        }
+
+        using var body = await ConnectAsync(containerd, pod);
+        Assert.StartsWith("HTTP/1.1 200 ", await SaidAsync(body, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + $"100000\r\n{new string('x', mebibyte)}\r\n"), StringComparison.Ordinal);
+        List<Socket> silent = [];
+        for (var i = 0; i < 4; i++)
+        {
+            silent.Add(await ConnectAsync(containerd, pod));
+            _ = await silent[i].SendAsync("GET /endless HTTP/1.1\r\nHost: a\r\n\r\n"u8.ToArray());
+        }
+
+        // What one reads comes, however much it is, in the memory that the container has.
+        using (var stream = await client.GetStreamAsync("/endless"))
+        {
+            await stream.ReadExactlyAsync(new byte[100 * mebibyte]);
+        }
+
+        Assert.Equal("hello\n", await client.GetStringAsync("/"));
+        silent.ForEach(s => s.Dispose());
+        Assert.Equal("CONTAINER_RUNNING", (await pod.StatusAsync(id)).GetProperty("state").GetString());
+
+        // The port is taken.
+        var second = await pod.RunToEndAsync(NetworkTests.Component("http-trap"), "/http-trap.wasm");
+        Assert.Equal(1, second.Status.GetProperty("exitCode").GetInt32());
+        Assert.Contains("Address already in use", second.Log, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    [Trait(Containerds.Runs, Containerds.Once)]
+    public async Task a_command_calls_out_by_http()
+    {
+        var containerd = await containerds.GetForPodsAsync("1.6");
         await using var server = await Pod.RunAsync(containerd);
         _ = await ServeAsync(server, NetworkTests.Component("web"), "/web.wasm");
         await using var pod = await Pod.RunAsync(containerd, new JsonObject { ["annotations"] = new JsonObject { ["closed.skiff.dev/network"] = "none" } });
@@ -158,16 +201,40 @@ public sealed class HttpTests(Containerds containerds)
         var address = new IPEndPoint(IPAddress.Parse(await pod.AddressAsync()), port);
         return new HttpClient(new SocketsHttpHandler
         {
-            ConnectCallback = async (_, cancellation) =>
-            {
-                var socket = NetworkNamespace.Inside(containerd.Name, () => new Socket(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp));
-                await socket.ConnectAsync(address, cancellation);
-                return new NetworkStream(socket, ownsSocket: true);
-            },
+            ConnectCallback = async (_, cancellation) => new NetworkStream(await ConnectAsync(containerd, address, cancellation), ownsSocket: true),
         })
         {
             BaseAddress = new Uri("http://pod/"),
             Timeout = RunningContainer.Patience,
         };
+    }
+
+    private static async Task<Socket> ConnectAsync(PrivateContainerd containerd, Pod pod) =>
+        await ConnectAsync(containerd, new IPEndPoint(IPAddress.Parse(await pod.AddressAsync()), Port), CancellationToken.None);
+
+    private static async Task<Socket> ConnectAsync(PrivateContainerd containerd, IPEndPoint address, CancellationToken cancellation)
+    {
+        var socket = NetworkNamespace.Inside(containerd.Name, () => new Socket(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp));
+        await socket.ConnectAsync(address, cancellation);
+        return socket;
+    }
+
+    /// <summary>What is said first in answer to a request.</summary>
+    private static async Task<string> SaidAsync(Socket socket, string request)
+    {
+        using var limit = new CancellationTokenSource(RunningContainer.Patience);
+        var sending = socket.SendAsync(System.Text.Encoding.ASCII.GetBytes(request), limit.Token).AsTask();
+        var buffer = new byte[1024];
+        var text = System.Text.Encoding.ASCII.GetString(buffer, 0, await socket.ReceiveAsync(buffer, limit.Token));
+        try
+        {
+            _ = await sending;
+        }
+        catch (SocketException)
+        {
+            // It did not want all of it.
+        }
+
+        return text;
     }
 }

@@ -1,0 +1,225 @@
+using System.Collections.Concurrent;
+using System.Net;
+using System.Net.Sockets;
+using System.Text;
+using Skiff.Testing;
+
+namespace Skiff.EndToEnd;
+
+/// <summary>A component that serves HTTP, behind a Service (config/samples/http.yaml).</summary>
+public abstract class ServiceTests(Cluster cluster, ITestOutputHelper output) : IAsyncDisposable
+{
+    private const string Manifest = "config/samples/http.yaml";
+    private const string TcpManifest = "config/samples/tcp.yaml";
+
+    private const string Image = "skiff.dev/web:1"; // the samples'
+    private const string TcpImage = "skiff.dev/net:1";
+    private const int Connections = 16;
+
+    private static readonly TimeSpan _answerLimit = TimeSpan.FromMinutes(2);
+
+    [Fact]
+    public async Task three_replicas_answer_and_a_rollout_under_load_fails_no_request()
+    {
+        var address = await DeployAsync();
+        using var stop = new CancellationTokenSource();
+        ConcurrentQueue<string> failures = [];
+        var answered = 0;
+        var load = Enumerable.Range(0, Connections).Select(_ => RequestAsync(address, () => Interlocked.Increment(ref answered), failures.Enqueue, stop.Token)).ToList();
+        await Cluster.UntilAsync("the load runs", () => Task.FromResult(answered > 10 * Connections), () => cluster.TryKubectlAsync("get", "pods", "-o", "wide"));
+        var before = answered;
+        _ = await cluster.KubectlAsync("rollout", "restart", "deployment/web");
+        _ = await cluster.KubectlAsync("rollout", "status", "deployment/web", "--timeout=180s");
+
+        // The last of the old ones are still ending.
+        await Cluster.UntilAsync(
+            "three pods are left",
+            async () => (await cluster.KubectlAsync("get", "pods", "-l", "app=web", "-o", "name")).Split('\n', StringSplitOptions.RemoveEmptyEntries).Length == 3,
+            () => cluster.TryKubectlAsync("get", "pods", "-o", "wide"));
+        await stop.CancelAsync();
+        await Task.WhenAll(load);
+        output.WriteLine($"{answered} requests answered, {answered - before} of them since the rollout began");
+        Assert.Equal([], failures);
+        Assert.True(answered > before + (10 * Connections), $"{answered} requests answered, {before} before the rollout");
+    }
+
+    [Fact]
+    public async Task a_request_that_eats_memory_ends_a_server_that_then_serves_again()
+    {
+        var address = await DeployAsync();
+        using (var socket = await ConnectAsync(address, CancellationToken.None))
+        {
+            Assert.Equal("", await AskAsync(socket, "/eat", CancellationToken.None)); // the connection ends with its server
+        }
+
+        var pod = "";
+        await Cluster.UntilAsync(
+            "one has been killed and has come back",
+            async () =>
+            {
+                var killed = (await cluster.KubectlAsync(
+                    "get", "pods", "-l", "app=web", "-o", "jsonpath={range .items[?(@.status.containerStatuses[0].lastState.terminated.reason==\"OOMKilled\")]}{.metadata.name} {.status.containerStatuses[0].ready}{end}")).Split(' ');
+                pod = killed[0];
+                return killed is [_, "true"];
+            },
+            () => cluster.TryKubectlAsync("describe", "pods", "-l", "app=web"));
+        var uid = await cluster.FieldAsync(pod, "{.metadata.uid}");
+        await Cluster.UntilAsync(
+            $"{pod} has its event", async () => (await cluster.EventsAsync(uid)).Any(e => (string)e["reason"]! == "OOMKilled"), () => cluster.TryKubectlAsync("describe", "pod", pod));
+        using var again = await ConnectAsync(new IPEndPoint(IPAddress.Parse(await cluster.FieldAsync(pod, "{.status.podIP}")), 8080), CancellationToken.None);
+        Assert.StartsWith("HTTP/1.1 200 OK", await AskAsync(again, "/", CancellationToken.None), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task a_tcp_server_is_ready_by_its_port_and_reached_through_its_service()
+    {
+        await cluster.BeInstalledBesideOthersAsync();
+        await cluster.LoadAsync(new ImageArchive(TcpImage) { Entrypoint = "/net.wasm" }.File("net.wasm", await ComponentAsync("net")));
+        _ = await cluster.KubectlAsync("apply", "-f", TcpManifest);
+        await cluster.PodIsReadyAsync("tcp-server");
+        using var socket = await ConnectAsync(await ServiceAsync("tcp-server", 7000), CancellationToken.None);
+        await using var stream = new NetworkStream(socket);
+        await stream.WriteAsync("from the node"u8.ToArray());
+        socket.Shutdown(SocketShutdown.Send);
+        using var reader = new StreamReader(stream);
+        Assert.Equal("you said from the node", await reader.ReadToEndAsync());
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (cluster.Nodes.Count > 0)
+        {
+            _ = await cluster.KubectlAsync("delete", "-f", Manifest, "-f", TcpManifest, "--ignore-not-found", "--cascade=foreground", "--timeout=180s");
+        }
+
+        GC.SuppressFinalize(this);
+    }
+
+    /// <returns>Where the Service is.</returns>
+    private async Task<IPEndPoint> DeployAsync()
+    {
+        await cluster.BeInstalledBesideOthersAsync();
+        await cluster.LoadAsync(new ImageArchive(Image) { Entrypoint = "/web.wasm" }.File("web.wasm", await ComponentAsync("web")));
+        _ = await cluster.KubectlAsync("apply", "-f", Manifest);
+        _ = await cluster.KubectlAsync("rollout", "status", "deployment/web", "--timeout=180s");
+        return await ServiceAsync("web", 80);
+    }
+
+    /// <summary>Where a Service is, once the first node lets connections through to it.</summary>
+    private async Task<IPEndPoint> ServiceAsync(string name, int port)
+    {
+        var address = new IPEndPoint(IPAddress.Parse(await cluster.KubectlAsync("get", "service", name, "-o", "jsonpath={.spec.clusterIP}")), port);
+        await Cluster.UntilAsync(
+            $"the Service {name} takes connections",
+            async () =>
+            {
+                try
+                {
+                    (await ConnectAsync(address, CancellationToken.None)).Dispose();
+                    return true;
+                }
+                catch (SocketException)
+                {
+                    return false;
+                }
+            },
+            () => cluster.TryKubectlAsync("get", "endpointslices", "-o", "yaml"));
+        return address;
+    }
+
+    private static async Task<byte[]> ComponentAsync(string name)
+    {
+        var path = Path.Combine(Repository.Guests, "components", name + ".wasm");
+        if (!File.Exists(path))
+        {
+            Assert.Skip($"no {path}: hack/guests makes it with tools from beside this repository");
+        }
+
+        return await File.ReadAllBytesAsync(path);
+    }
+
+    /// <summary>Asks again and again on one connection, as a client does that keeps them: another one only once an answer says that this one closes.</summary>
+    private static async Task RequestAsync(IPEndPoint address, Action answered, Action<string> failed, CancellationToken cancellation)
+    {
+        Socket? socket = null;
+        while (!cancellation.IsCancellationRequested)
+        {
+            try
+            {
+                socket ??= await ConnectAsync(address, CancellationToken.None);
+                var answer = await AskAsync(socket, "/", CancellationToken.None);
+                if (!answer.StartsWith("HTTP/1.1 200 OK\r\n", StringComparison.Ordinal))
+                {
+                    failed(answer.Length == 0 ? "the connection was closed" : answer);
+                    return;
+                }
+
+                answered();
+                if (answer.Contains("\r\nconnection: close\r\n", StringComparison.OrdinalIgnoreCase))
+                {
+                    socket.Dispose();
+                    socket = null;
+                }
+            }
+            catch (Exception e) when (e is SocketException or OperationCanceledException)
+            {
+                failed(e.Message);
+                return;
+            }
+        }
+
+        socket?.Dispose();
+    }
+
+    private static async Task<Socket> ConnectAsync(IPEndPoint address, CancellationToken cancellation)
+    {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        limit.CancelAfter(_answerLimit);
+        var socket = NetworkNamespace.Inside("kn1", () => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)); // the first node's
+        await socket.ConnectAsync(address, limit.Token);
+        return socket;
+    }
+
+    /// <returns>The answer, of which its head says the length; empty when the connection is closed instead.</returns>
+    private static async Task<string> AskAsync(Socket socket, string path, CancellationToken cancellation)
+    {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        limit.CancelAfter(_answerLimit);
+        _ = await socket.SendAsync(Encoding.ASCII.GetBytes($"GET {path} HTTP/1.1\r\nHost: web\r\n\r\n"), limit.Token);
+        var buffer = new byte[4096];
+        var text = "";
+        while (true)
+        {
+            int count;
+            try
+            {
+                count = await socket.ReceiveAsync(buffer, limit.Token);
+            }
+            catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionReset)
+            {
+                return "";
+            }
+
+            if (count == 0)
+            {
+                return "";
+            }
+
+            text += Encoding.ASCII.GetString(buffer, 0, count);
+            var end = text.IndexOf("\r\n\r\n", StringComparison.Ordinal);
+            var length = text.IndexOf("content-length: ", StringComparison.OrdinalIgnoreCase);
+            if (end >= 0 && (length < 0 || text.Length >= end + 4 + int.Parse(text[(length + 16)..].Split('\r')[0], System.Globalization.CultureInfo.InvariantCulture)))
+            {
+                return text;
+            }
+        }
+    }
+}
+
+[Collection("containerd 1.6")]
+[Trait(Cluster.On, "1.6")]
+public sealed class ServicesOnContainerd16(ClusterOn16 cluster, ITestOutputHelper output) : ServiceTests(cluster, output);
+
+[Collection("containerd 2.4")]
+[Trait(Cluster.On, "2.4")]
+public sealed class ServicesOnContainerd24(ClusterOn24 cluster, ITestOutputHelper output) : ServiceTests(cluster, output);
