@@ -26,7 +26,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { MOST_DESCRIPTORS = 1 << 16, MOST_PARTS = 64, LINE_LIMIT = 16 };
+enum { MOST_DESCRIPTORS = 1 << 16, MOST_PARTS = 64 };
 
 enum state { NONE, LISTENING, IDLE, OPEN, OPAQUE };          /* OPEN: a request has come and its response is not at its end */
 enum framing { HEAD, LENGTH, CHUNKED };                      /* what of the response comes next */
