@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Skiff.Containerd.Containers;
@@ -45,14 +46,10 @@ public sealed class HttpTests(Containerds containerds)
             containerd, new JsonObject { ["annotations"] = new JsonObject { ["skiff.dev/http-listen"] = "0.0.0.0:81", ["skiff.dev/http-reuse"] = "2" } });
         _ = await ServeAsync(pod, NetworkTests.Component("web"), "/web.wasm");
         using var client = await ClientAsync(containerd, pod, 81);
-        List<HttpStatusCode> answers = [];
-        for (var i = 0; i < 4; i++)
-        {
-            answers.Add((await client.GetAsync("/answered")).StatusCode);
-        }
 
-        // What JavaScript's tools make answers once: the second request to an instance fails in it.
-        Assert.Equal([HttpStatusCode.OK, HttpStatusCode.InternalServerError, HttpStatusCode.OK, HttpStatusCode.InternalServerError], answers);
+        // What JavaScript's tools make answers once: a request to an instance that has answered fails in it. The engine drops an instance that
+        // nobody asked for a second, so on a slow machine the first try may not find one.
+        Assert.True(await Until.HoldsAsync(async () => (await client.GetAsync("/answered")).StatusCode == HttpStatusCode.InternalServerError, RunningContainer.Patience));
     }
 
     [Theory]
@@ -62,16 +59,12 @@ public sealed class HttpTests(Containerds containerds)
         var containerd = await containerds.GetForPodsAsync(version);
         await using var pod = await Pod.RunAsync(containerd);
         var id = await ServeAsync(pod, NetworkTests.Component("web"), "/web.wasm");
-        using var client = await ClientAsync(containerd, pod);
-        var late = client.GetStringAsync("/slow?ms=3000");
-        using (var other = await ClientAsync(containerd, pod))
-        {
-            Assert.Equal("hello\n", await other.GetStringAsync("/")); // so the request before it has come
-        }
+        using var begun = await ConnectAsync(containerd, pod);
+        Assert.StartsWith("HTTP/1.1 200 ", await SaidAsync(begun, "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nearly\r\n", "early"), StringComparison.Ordinal);
 
         var stop = containerd.CrictlAsync("stop", "--timeout", "60", id);
-        Assert.Equal("late\n", await late);
-        client.Dispose();
+        Assert.True(await Until.HoldsAsync(() => IsRefusedAsync(containerd, pod), RunningContainer.Patience));
+        Assert.EndsWith("late\r\n0\r\n\r\n", await SaidAsync(begun, "4\r\nlate\r\n0\r\n\r\n", "0\r\n\r\n"), StringComparison.Ordinal);
         _ = (await stop).Demand();
         Assert.Equal(0, (await pod.EndAsync(id)).GetProperty("exitCode").GetInt32());
     }
@@ -95,8 +88,8 @@ public sealed class HttpTests(Containerds containerds)
             }
 
             await pod.SaysAsync(id, "wasm trap: wasm `unreachable` instruction executed");
-            Assert.True(await Until.HoldsAsync(() => Task.FromResult(events.OfType<GuestTrapped>().Any()), RunningContainer.Patience));
-            Assert.Equal([new GuestTrapped(id, IsExec: false, 9, "wasm trap: wasm `unreachable` instruction executed", Requests: 1)], events.OfType<GuestTrapped>().Where(e => e.ContainerId == id));
+            Assert.True(await Until.HoldsAsync(() => Task.FromResult(events.OfType<GuestTrapped>().Any(e => e.ContainerId == id)), RunningContainer.Patience));
+            Assert.Equal(new GuestTrapped(id, IsExec: false, 9, "wasm trap: wasm `unreachable` instruction executed", Requests: 1), events.OfType<GuestTrapped>().First(e => e.ContainerId == id));
         }
 
         await stop.CancelAsync();
@@ -118,11 +111,11 @@ public sealed class HttpTests(Containerds containerds)
         // A head that is too long, a body that nobody reads and that does not end, answers that their clients do not read.
         using (var head = await ConnectAsync(containerd, pod))
         {
-            Assert.StartsWith("HTTP/1.1 431 ", await SaidAsync(head, $"GET / HTTP/1.1\r\nHost: a\r\nX: {new string('x', mebibyte)}\r\n\r\n"), StringComparison.Ordinal);
+            Assert.StartsWith("HTTP/1.1 431 ", await SaidAsync(head, $"GET / HTTP/1.1\r\nHost: a\r\nX: {new string('x', mebibyte)}\r\n\r\n", "\r\n"), StringComparison.Ordinal);
         }
 
         using var body = await ConnectAsync(containerd, pod);
-        Assert.StartsWith("HTTP/1.1 200 ", await SaidAsync(body, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + $"100000\r\n{new string('x', mebibyte)}\r\n"), StringComparison.Ordinal);
+        Assert.StartsWith("HTTP/1.1 200 ", await SaidAsync(body, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + $"100000\r\n{new string('x', mebibyte)}\r\n", "\r\n"), StringComparison.Ordinal);
         List<Socket> silent = [];
         for (var i = 0; i < 4; i++)
         {
@@ -219,13 +212,34 @@ public sealed class HttpTests(Containerds containerds)
         return socket;
     }
 
-    /// <summary>What is said first in answer to a request.</summary>
-    private static async Task<string> SaidAsync(Socket socket, string request)
+    /// <summary>Whether new connections are refused.</summary>
+    private static async Task<bool> IsRefusedAsync(PrivateContainerd containerd, Pod pod)
+    {
+        try
+        {
+            (await ConnectAsync(containerd, pod)).Dispose();
+            return false;
+        }
+        catch (SocketException)
+        {
+            return true;
+        }
+    }
+
+    /// <summary>What is said in answer to a request, to where it says something.</summary>
+    private static async Task<string> SaidAsync(Socket socket, string request, string something)
     {
         using var limit = new CancellationTokenSource(RunningContainer.Patience);
-        var sending = socket.SendAsync(System.Text.Encoding.ASCII.GetBytes(request), limit.Token).AsTask();
+        var sending = socket.SendAsync(Encoding.ASCII.GetBytes(request), limit.Token).AsTask();
         var buffer = new byte[1024];
-        var text = System.Text.Encoding.ASCII.GetString(buffer, 0, await socket.ReceiveAsync(buffer, limit.Token));
+        var text = "";
+        while (!text.Contains(something, StringComparison.Ordinal))
+        {
+            var length = await socket.ReceiveAsync(buffer, limit.Token);
+            Assert.True(length > 0, $"the connection was closed after \"{text}\"");
+            text += Encoding.ASCII.GetString(buffer, 0, length);
+        }
+
         try
         {
             _ = await sending;
