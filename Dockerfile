@@ -3,7 +3,8 @@
 #     --build-arg SKIFF_WASMTIME_SHA256=<of Wasmtime's release, see hack/engine> -t skiff.dev/skiff-operator:0.1.0 .
 ARG SDK
 FROM ${SDK} AS build
-ARG SKIFF_WASMTIME_VERSION SKIFF_WASMTIME_SHA256
+# SKIFF_LIBWASMTIME: a path below /skiff, for an engine library of another patch release
+ARG SKIFF_WASMTIME_VERSION SKIFF_WASMTIME_SHA256 SKIFF_LIBWASMTIME
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev zlib1g-dev binutils openssl curl ca-certificates xz-utils && rm -rf /var/lib/apt/lists/*
 COPY . /skiff
 RUN /skiff/hack/image tree

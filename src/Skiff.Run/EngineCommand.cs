@@ -17,7 +17,7 @@ internal static class EngineCommand
     private const string Program = Folder + "/wasmtime";
     private const string Drain = Folder + "/http-drain.so"; // native/http-drain.c, which says what its signals do
 
-    // What it ends with on any failure of its own, a module that cannot be compiled or run among them.
+    // What it ends with on any failure of its own, a module that cannot be compiled among them.
     private const int Failed = 1;
 
     // A component has core instances of its own, each with a memory and a table at most: of several, as of one, there must be enough.
@@ -34,9 +34,16 @@ internal static class EngineCommand
     /// <returns>0; 126 when it is no module that can be compiled, with the reason on stderr.</returns>
     public static int Compile()
     {
-        // Neither file has a name here, and the command wants names.
-        var child = Start(["compile", "-Ccache=n", "--output", "/proc/self/fd/1", "/proc/self/fd/0"], Inherited(), serves: false);
-        return Status(child.Exit.GetAwaiter().GetResult()) is var status && status == Failed ? RunOptions.CannotRun : status;
+        try
+        {
+            // Neither file has a name here, and the command wants names.
+            var child = Start(["compile", "-Ccache=n", "--output", "/proc/self/fd/1", "/proc/self/fd/0"], Inherited(), serves: false);
+            return Status(child.Exit.GetAwaiter().GetResult()) is var status && status == Failed ? RunOptions.CannotRun : status;
+        }
+        catch (LinuxException e)
+        {
+            return NotStarted(e);
+        }
     }
 
     /// <summary>Runs a guest to its end, or serves until a signal comes.</summary>
@@ -60,13 +67,15 @@ internal static class EngineCommand
             var relay = Task.Run(() => output.Relay(read));
             var status = Wait(child, serves);
             relay.Wait();
-            return status == Failed && !serves && output.Trapped ? Guest.Trapped : status;
+            return status;
         }
         catch (LinuxException e)
         {
-            return Libc.Report($"Wasmtime's command cannot be started: {e.Message}", RunOptions.CannotRun);
+            return NotStarted(e);
         }
     }
+
+    private static int NotStarted(LinuxException e) => Libc.Report($"Wasmtime's command cannot be started: {e.Message}", RunOptions.CannotRun);
 
     private static List<string> Words(RunOptions options)
     {

@@ -27,9 +27,6 @@ internal sealed class EngineOutput(bool serves)
     private string _reason = "";
     private long? _reported;
 
-    /// <summary>Whether there was a trap.</summary>
-    public bool Trapped { get; private set; }
-
     /// <summary>Hands on until the last writer has closed its end.</summary>
     /// <param name="from">The pipe.</param>
     public void Relay(SafeFileHandle from)
@@ -77,7 +74,6 @@ internal sealed class EngineOutput(bool serves)
         else if (_linesLeft > 0 && line.TrimStart().StartsWith(Cause, StringComparison.Ordinal))
         {
             _linesLeft = 0;
-            Trapped = true;
             _reason = line.Trim();
             if (!serves)
             {

@@ -81,7 +81,7 @@ internal static class Guest
     private static Func<int>? LoadModule(Engine engine, Store store, RunOptions options, byte[] bytes)
     {
         var name = Path.GetFileName(options.Module);
-        var module = options.Artifact.Length > 0 ? Module.DeserializeFile(engine, name, options.Artifact) : Module.FromBytes(engine, name, bytes);
+        var module = Load(options, bytes, artifact => Module.DeserializeFile(engine, name, artifact), all => Module.FromBytes(engine, name, all));
         using var linker = new Linker(engine);
         linker.DefineWasi();
 
@@ -103,7 +103,7 @@ internal static class Guest
     /// <returns>What runs it, or null when it has no entry.</returns>
     private static Func<int>? LoadComponent(Engine engine, Store store, RunOptions options, byte[] bytes)
     {
-        var component = options.Artifact.Length > 0 ? Component.DeserializeFile(engine, options.Artifact) : Component.FromBytes(engine, bytes);
+        var component = Load(options, bytes, artifact => Component.DeserializeFile(engine, artifact), all => Component.FromBytes(engine, all));
         using var linker = new ComponentLinker(engine);
         linker.AddWasiPreview2();
         if (options.Http)
@@ -121,6 +121,28 @@ internal static class Guest
         }
 
         return run is null ? null : () => run.Call() is { IsOk: false } ? 1 : 0;
+    }
+
+    /// <summary>Takes what was compiled before, or compiles it where that does not load.</summary>
+    private static T Load<T>(RunOptions options, byte[] bytes, Func<string, T> load, Func<byte[], T> compile)
+    {
+        if (options.Artifact.Length == 0)
+        {
+            return compile(bytes);
+        }
+
+        try
+        {
+            return load(options.Artifact);
+        }
+        catch (WasmtimeException e)
+        {
+            _ = Libc.Report(
+                $"what this node has compiled of {options.Module} does not load ({e.Message.ReplaceLineEndings(" ").TrimEnd()}), so it is compiled here, which costs time and memory; "
+                + "the node's compiled modules are in /var/lib/skiff/cache and can be removed",
+                0);
+            return compile(File.ReadAllBytes(options.Module));
+        }
     }
 
     private static int Ended(WasmtimeException e)

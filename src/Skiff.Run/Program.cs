@@ -11,9 +11,9 @@ Reports.Descriptor = options.Reports;
 var status = options.Verb switch
 {
     RunVerb.Version => Version(),
-    RunVerb.Compile => Compilation.Run(options),
+    RunVerb.Compile => EngineLibrary.Guard(() => Compilation.Run(options)),
     RunVerb.CompileForCommand => EngineCommand.Compile(),
-    RunVerb.Run => Guest.Run(options),
+    RunVerb.Run => EngineLibrary.Guard(() => Guest.Run(options)),
     _ => EngineCommand.Run(options),
 };
 GC.KeepAlive(registrations);
@@ -21,6 +21,6 @@ return status;
 
 static int Version()
 {
-    Libc.Write(1, $"skiff-run {typeof(Guest).Assembly.GetName().Version?.ToString(3)} (wasmtime {typeof(Wasmtime.Engine).Assembly.GetName().Version?.ToString(3)})\n");
+    Libc.Write(1, $"skiff-run {typeof(Guest).Assembly.GetName().Version?.ToString(3)} (wasmtime {EngineLibrary.Version})\n");
     return 0;
 }

@@ -36,6 +36,9 @@ internal sealed record RunOptions
     /// <summary>The exit status for a command line that makes no sense.</summary>
     public const int Usage = 125;
 
+    /// <summary>The exit status when this program and the engine's library do not fit.</summary>
+    public const int Misfit = 124;
+
     /// <summary>The exit status for a module that cannot be run.</summary>
     public const int CannotRun = 126;
 

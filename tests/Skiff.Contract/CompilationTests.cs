@@ -1,4 +1,6 @@
 using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
 using Skiff.Testing;
 
 namespace Skiff.Contract;
@@ -80,6 +82,35 @@ public sealed class CompilationTests(Containerds containerds)
             File.Delete(containerd.Cache);
             Directory.Move(aside, containerd.Cache);
         }
+    }
+
+    [Fact]
+    [Trait(Containerds.Runs, Containerds.Once)]
+    public async Task what_is_kept_and_damaged_is_compiled_again_and_what_is_another_engines_hinders_no_container()
+    {
+        var containerd = await containerds.GetAsync("1.6");
+
+        // A module that no other test has: a section of the user's own ends it (core specification 5.5.3).
+        var module = Path.Combine(containerd.Folder, ProgramTests.Id() + ".wasm");
+        byte[] content = [.. await File.ReadAllBytesAsync(Path.Combine(Repository.Guests, "hello.wasm")), 0, 33, 32, .. Encoding.ASCII.GetBytes(Guid.NewGuid().ToString("n"))];
+        await File.WriteAllBytesAsync(module, content);
+        Task<CtrResult> RunAsync() => containerd.RunAsync(default, ["--mount", $"type=bind,src={module},dst=/own.wasm,options=bind:ro"], ProgramTests.Id(), "/own.wasm");
+        Assert.Equal(0u, (await RunAsync()).Status);
+        var artifact = Directory.GetDirectories(containerd.Cache, Convert.ToHexStringLower(SHA256.HashData(content)) + "-*").Single() + "/artifact";
+        var compiled = await File.ReadAllBytesAsync(artifact);
+
+        await File.WriteAllBytesAsync(artifact, compiled[..^1]);
+        var result = await RunAsync();
+        Assert.Equal((0u, ""), (result.Status, result.Error));
+        Assert.Equal(compiled.Length, new FileInfo(artifact).Length);
+
+        // The release of the engine that made it, behind the header of 64 bytes (Wasmtime, crates/wasmtime/src/engine/serialization.rs).
+        compiled[66]++;
+        await File.WriteAllBytesAsync(artifact, compiled);
+        result = await RunAsync();
+        Assert.Equal(0u, result.Status);
+        Assert.Contains("what this node has compiled of /own.wasm does not load", result.Error, StringComparison.Ordinal);
+        Assert.Contains("hello from wasm", result.Output, StringComparison.Ordinal);
     }
 
     private static int Pid(string tasks, string id) => int.Parse(

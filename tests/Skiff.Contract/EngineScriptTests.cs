@@ -7,7 +7,7 @@ using Skiff.Testing;
 
 namespace Skiff.Contract;
 
-/// <summary>Where hack/engine takes Wasmtime's command from, and what it refuses.</summary>
+/// <summary>Where hack/engine takes Wasmtime's command from, which library it lets pass, and what it refuses.</summary>
 [Trait(Containerds.Runs, Containerds.Once)]
 [Trait(Containerds.Cgroup, Containerds.Any)]
 public sealed class EngineScriptTests : IDisposable
@@ -30,6 +30,7 @@ public sealed class EngineScriptTests : IDisposable
         // Away from what lies beside this checkout.
         _script = Path.Combine(Directory.CreateDirectory(Path.Combine(_folder.Path, "checkout", "hack")).FullName, "engine");
         File.Copy(Path.Combine(Repository.Root, "hack", "engine"), _script);
+        File.Copy(Path.Combine(Repository.Root, "Directory.Packages.props"), Path.Combine(_folder.Path, "checkout", "Directory.Packages.props"));
         _run = Directory.CreateDirectory(Path.Combine(_folder.Path, "run")).FullName;
     }
 
@@ -94,7 +95,79 @@ public sealed class EngineScriptTests : IDisposable
         await serving;
     }
 
+    [Fact]
+    public async Task a_library_that_fits_is_recorded_and_the_runner_takes_no_other()
+    {
+        CopyRunner();
+        var (status, output) = await LibraryAsync();
+        Assert.Equal(0u, status);
+        Assert.Matches(@"^engine: library 50\.0\.\d+\n$", output);
+        var record = (await File.ReadAllTextAsync(_run + "/ENGINE")).Split(' ');
+        Assert.Equal(($"engine: library {record[0]}\n", 3), (output, record.Length));
+
+        var module = Path.Combine(Repository.Guests, "hello.wasm");
+        Assert.Equal((0u, "hello from wasm, 1 arguments\n"), await RunnerAsync($"run --module {module} -- hello"));
+        Assert.Contains($"(wasmtime {record[0]})", (await RunnerAsync("--version")).Output, StringComparison.Ordinal);
+        await using (var library = File.OpenWrite(_run + "/libwasmtime.so"))
+        {
+            library.SetLength(library.Length + 1);
+        }
+
+        foreach (var words in (string[])[$"run --module {module} -- hello", $"compile < {module}"])
+        {
+            (status, output) = await RunnerAsync(words);
+            Assert.Equal(124u, status);
+            Assert.Contains("/libwasmtime.so has ", output, StringComparison.Ordinal);
+            Assert.Contains("; install Skiff again", output, StringComparison.Ordinal);
+        }
+
+        File.Delete(_run + "/libwasmtime.so");
+        (status, output) = await RunnerAsync($"run --module {module} -- hello");
+        Assert.Equal(124u, status);
+        Assert.Contains("/libwasmtime.so cannot be used: ", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task a_library_that_does_not_fit_is_refused()
+    {
+        CopyRunner();
+        await File.WriteAllTextAsync(_run + "/libwasmtime.so", "text");
+        await RefusesAsync("is not a shared library");
+
+        await File.WriteAllTextAsync(Path.Combine(_folder.Path, "other.c"), "int wasmtime_engine_new(void) { return 0; }");
+        Assert.Equal((0u, ""), await BashAsync([], $"gcc -shared -o {_run}/libwasmtime.so {_folder.Path}/other.c"));
+        await RefusesAsync(@"has no wasi_\w+ and \d+ more of the functions that skiff-run calls");
+
+        var unpack = Path.Combine(Repository.Shared, "engines", "wasmtime", "unpack.sh");
+        Assert.SkipUnless(File.Exists(unpack), $"no {unpack}: it gives the library of another release");
+        Assert.Equal(0u, (await BashAsync([], $"{unpack} {_folder.Path}/other && cp {_folder.Path}/other/libwasmtime.so {_run}/")).Status);
+        await RefusesAsync(@"is of Wasmtime \d+, and skiff-run is made for \d+: another patch release of \d+ is wanted");
+
+        async Task RefusesAsync(string reason)
+        {
+            var (status, output) = await LibraryAsync();
+            Assert.Equal(1u, status);
+            Assert.Matches(@$"^engine: libwasmtime\.so \(/given\) {reason}", output);
+            Assert.False(File.Exists(_run + "/ENGINE"));
+        }
+    }
+
     private static string Sum(byte[] content) => Convert.ToHexStringLower(SHA256.HashData(content));
+
+    /// <summary>The runner's folder as it was built, without what the check makes of it.</summary>
+    private void CopyRunner()
+    {
+        foreach (var file in Directory.EnumerateFiles(Path.Combine(Repository.Out, "run")))
+        {
+            File.Copy(file, Path.Combine(_run, Path.GetFileName(file)));
+        }
+
+        File.Delete(_run + "/ENGINE");
+    }
+
+    private Task<(uint Status, string Output)> LibraryAsync() => BashAsync(["SKIFF_LIBWASMTIME=/given"], $"bash {_script} --library {_run} 2>&1");
+
+    private Task<(uint Status, string Output)> RunnerAsync(string words) => BashAsync([], $"{_run}/ld-linux-*.so.* --library-path {_run} {_run}/skiff-run {words} 2>&1");
 
     private async Task<string> BuiltAsync(params string[] options)
     {

@@ -40,7 +40,7 @@ public sealed class FaultTests(Containerds containerds)
             containers.Add(await RunningContainer.StartAsync(containerd, ["--annotation", "io.containerd.runc.v2.group=" + pod], "/sleep" + kind));
         }
 
-        using (var shim = PidFds.Open(Assert.Single(containerd.Shims())))
+        using (var shim = PidFds.Open(await containerd.ShimAsync()))
         {
             Assert.True(PidFds.Signal(shim!, Signals.Kill));
         }

@@ -62,7 +62,7 @@ public sealed class LifecycleTests(Containerds containerds)
 
         // Without streams: their FIFOs are ctr's, and it leaves them when the task is gone before it asks (with any shim).
         _ = (await containerd.CtrAsync("run", "--detach", "--null-io", "--runtime", Repository.Shim, PrivateContainerd.Image, id, "/sleep.wasm")).Demand();
-        var shim = Assert.Single(containerd.Shims());
+        var shim = await containerd.ShimAsync();
         using var handle = PidFds.Open(shim);
         Assert.True(PidFds.Signal(handle!, Signals.Kill));
         Assert.True(await Until.HoldsAsync(

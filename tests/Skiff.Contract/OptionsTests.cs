@@ -38,7 +38,7 @@ public sealed class OptionsTests(Containerds containerds)
                 Assert.Contains("--no-new-keyring", create, StringComparison.Ordinal);
                 Assert.True(Directory.Exists($"{path}.state/{containerd.Namespace}/{container.Id}"));
 
-                var shim = Assert.Single(containerd.Shims());
+                var shim = await containerd.ShimAsync();
                 Assert.Equal(memory + name, ContainerCgroup.Of(shim)!.Folder("memory"));
 
                 var (pid, _) = await container.StateAsync();

@@ -88,7 +88,7 @@ public sealed class ResourceTests(Containerds containerds)
         var containerd = await containerds.GetAsync(version);
         await using var container = await RunningContainer.StartAsync(containerd, [], "/sleep.native");
         var own = ThisProcess.OomScoreAdjustmentOf(containerd.Pid);
-        Assert.Equal(Math.Min(own!.Value + 1, 1000), ThisProcess.OomScoreAdjustmentOf(Assert.Single(containerd.Shims())));
+        Assert.Equal(Math.Min(own!.Value + 1, 1000), ThisProcess.OomScoreAdjustmentOf(await containerd.ShimAsync()));
     }
 
     /// <remarks>

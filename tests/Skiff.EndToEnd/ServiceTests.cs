@@ -2,6 +2,8 @@ using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
+using System.Text.Json.Nodes;
+using Skiff.Linux.Processes;
 using Skiff.Testing;
 
 namespace Skiff.EndToEnd;
@@ -14,6 +16,9 @@ public abstract class ServiceTests(Cluster cluster, ITestOutputHelper output) : 
 
     private const string Image = "skiff.dev/web:1"; // the samples'
     private const string TcpImage = "skiff.dev/net:1";
+    private const string ClientImage = "skiff.dev/fetch:1";
+    private const string LoadImage = "skiff.test/wrk:1";
+    private const string Client = "http-client";
     private const int Connections = 16;
 
     private static readonly TimeSpan _answerLimit = TimeSpan.FromMinutes(2);
@@ -44,6 +49,54 @@ public abstract class ServiceTests(Cluster cluster, ITestOutputHelper output) : 
         output.WriteLine($"{answered} requests answered, {answered - before} of them since the rollout began");
         Assert.Equal([], failures);
         Assert.True(answered > before + (10 * Connections), $"{answered} requests answered, {before} before the rollout");
+    }
+
+    [Fact]
+    public async Task another_pod_and_port_forward_reach_it_and_the_kubelet_knows_what_it_uses()
+    {
+        var address = await DeployAsync();
+        await cluster.LoadAsync(new ImageArchive(ClientImage) { Entrypoint = "/fetch.wasm" }.File("fetch.wasm", await ComponentAsync("fetch")));
+        await cluster.ApplyAsync(JsonNode.Parse($$"""
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "{{Client}}" }, "spec": {"runtimeClassName": "skiff", "restartPolicy": "Never",
+             "containers": [{"name": "fetch", "image": "{{ClientImage}}", "args": ["http://{{address}}/"]}] } }
+            """)!);
+        await cluster.PodAsync(Client, "jsonpath={.status.phase}=Succeeded");
+        Assert.Equal("200 hello\n\n", await cluster.LogAsync(Client, "fetch"));
+
+        Assert.EndsWith("hello\n", await cluster.TypeAsync("""
+            said=$(mktemp)
+            kubectl port-forward deployment/web 0:8080 > "$said" & forward=$!
+            trap 'kill $forward; rm "$said"' EXIT
+            for _ in $(seq 3600); do port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' "$said"); [ -z "$port" ] || break; sleep 0.05; done
+            nsenter --net=/proc/$forward/ns/net bash -c "exec 3<>/dev/tcp/127.0.0.1/$port; printf 'GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n' >&3; cat <&3"
+            """), StringComparison.Ordinal);
+
+        // What `kubectl top` shows comes from here.
+        await Cluster.UntilAsync(
+            "the kubelet has statistics of it",
+            async () => (await Task.WhenAll(cluster.Nodes.Select(n => cluster.FindAsync($"api/v1/nodes/{n.Name}/proxy/stats/summary"))))
+                .SelectMany(s => s?["pods"]?.AsArray() ?? [])
+                .Where(p => ((string)p!["podRef"]!["name"]!).StartsWith("web-", StringComparison.Ordinal))
+                .Any(p => p!["containers"]?[0] is { } c && (long?)c["memory"]?["workingSetBytes"] > 1 << 20 && (long?)c["cpu"]?["usageCoreNanoSeconds"] > 0),
+            () => cluster.TryKubectlAsync("get", "pods", "-o", "wide"));
+    }
+
+    [Fact]
+    public async Task load_from_another_pod_fails_no_request()
+    {
+        var address = await DeployAsync();
+        await cluster.LoadAsync(await LoadImageAsync());
+        await cluster.ApplyAsync(JsonNode.Parse($$"""
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "{{Client}}" }, "spec": {"restartPolicy": "Never",
+             "containers": [{"name": "wrk", "image": "{{LoadImage}}", "command": ["/ld.so", "--library-path", "/", "/wrk"],
+                             "args": ["-t", "2", "-c", "64", "-d", "{{Repetitions.Of(5, 60)}}s", "--timeout", "30s", "--latency", "http://{{address}}/"]}] } }
+            """)!);
+        await cluster.PodAsync(Client, "jsonpath={.status.phase}=Succeeded");
+        var log = await cluster.LogAsync(Client, "wrk");
+        output.WriteLine(log);
+        Assert.Matches(@"\n +[1-9]\d* requests in ", log);
+        Assert.DoesNotContain("Socket errors", log, StringComparison.Ordinal);
+        Assert.DoesNotContain("Non-2xx", log, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -92,6 +145,7 @@ public abstract class ServiceTests(Cluster cluster, ITestOutputHelper output) : 
     {
         if (cluster.Nodes.Count > 0)
         {
+            _ = await cluster.KubectlAsync("delete", "pod", Client, "--ignore-not-found");
             _ = await cluster.KubectlAsync("delete", "-f", Manifest, "-f", TcpManifest, "--ignore-not-found", "--cascade=foreground", "--timeout=180s");
         }
 
@@ -139,6 +193,25 @@ public abstract class ServiceTests(Cluster cluster, ITestOutputHelper output) : 
         }
 
         return await File.ReadAllBytesAsync(path);
+    }
+
+    /// <summary>This machine's wrk, with the libraries that it names.</summary>
+    private static async Task<ImageArchive> LoadImageAsync()
+    {
+        const string program = "/usr/bin/wrk";
+        var image = new ImageArchive(LoadImage).File("wrk", await File.ReadAllBytesAsync(program));
+        var named = (await Command.RunAsync(new SpawnRequest { Path = "/usr/bin/ldd", Arguments = ["ldd", program], Environment = ["PATH=/usr/bin:/bin"] }, _answerLimit)).OutputText;
+        foreach (var words in named.Split('\n').Select(l => l.Split(' ', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)))
+        {
+            _ = words switch
+            {
+                [var name, "=>", ['/', ..] path, ..] => image.File(name, await File.ReadAllBytesAsync(path)),
+                [['/', ..] loader, _] => image.File("ld.so", await File.ReadAllBytesAsync(loader)),
+                _ => image,
+            };
+        }
+
+        return image;
     }
 
     /// <summary>Asks again and again on one connection, as a client does that keeps them: another one only once an answer says that this one closes.</summary>

@@ -18,7 +18,7 @@ public sealed class ArtifactCacheTests : IDisposable
     {
         var cache = New("e1");
         var first = await GetAsync(cache, "module");
-        Assert.Equal("compiled module", await File.ReadAllTextAsync(first.Path!));
+        Assert.Equal("compiled module", await TextAsync(first.Path!));
         Assert.Equal(first, await GetAsync(cache, "module"));
         Assert.Equal(first, await GetAsync(New("e1"), "module"));
         Assert.Equal(1, _compiled);
@@ -73,7 +73,29 @@ public sealed class ArtifactCacheTests : IDisposable
         File.Move(path, Path.Combine(Path.GetDirectoryName(path)!, "artifact.new"));
         _ = Directory.CreateDirectory(Path.Combine(Path.GetDirectoryName(path)!, "work", "rootfs"));
         Assert.Equal(path, (await GetAsync(New("e1"), "module")).Path);
-        Assert.Equal("compiled module", await File.ReadAllTextAsync(path));
+        Assert.Equal("compiled module", await TextAsync(path));
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(63)]
+    [InlineData(127)]
+    public async Task one_that_is_cut_off_or_is_something_else_is_compiled_again(int left)
+    {
+        var path = (await GetAsync(New("e1"), "module")).Path!;
+        File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        await using (var file = File.OpenWrite(path))
+        {
+            file.SetLength(left);
+        }
+
+        Assert.Equal(path, (await GetAsync(New("e1"), "module")).Path);
+        Assert.Equal("compiled module", await TextAsync(path));
+        File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        await File.WriteAllTextAsync(path, new string('x', 1000));
+        Assert.Equal(path, (await GetAsync(New("e1"), "module")).Path);
+        Assert.Equal("compiled module", await TextAsync(path));
+        Assert.Equal(3, _compiled);
     }
 
     [Fact]
@@ -89,7 +111,7 @@ public sealed class ArtifactCacheTests : IDisposable
     [Fact]
     public async Task the_least_recently_used_goes_when_the_limit_is_reached_and_never_a_young_one()
     {
-        var cache = New("e1", limit: 40);
+        var cache = New("e1", limit: 2 * (CompiledModuleTests.Whole.Length + 20));
         var old = (await GetAsync(cache, "module 1")).Path!;
         var used = (await GetAsync(cache, "module 2")).Path!;
         File.SetLastWriteTimeUtc(old, DateTime.UtcNow.AddHours(-3));
@@ -128,12 +150,14 @@ public sealed class ArtifactCacheTests : IDisposable
             Assert.Equal(["module"], Directory.GetFileSystemEntries(work).Select(Path.GetFileName));
             _ = Interlocked.Increment(ref _compiled);
             var text = new byte[100];
-            text = [.. "compiled "u8, .. text[..RandomAccess.Read(module, text, 0)]];
+            text = [.. CompiledModuleTests.Whole, .. "compiled "u8, .. text[..RandomAccess.Read(module, text, 0)]];
             RandomAccess.Write(artifact, text, 0);
             return outcome;
         },
         TimeProvider.System,
         NullLogger.Instance);
+
+    private static async Task<string> TextAsync(string artifact) => (await File.ReadAllTextAsync(artifact))[CompiledModuleTests.Whole.Length..];
 
     private async Task<ArtifactResult> GetAsync(ArtifactCache cache, string module, CancellationToken cancellation = default)
     {

@@ -44,4 +44,12 @@ public sealed class ProgramDetectionTests : IDisposable
         var found = ProgramDetection.Detect(spec!.Process, p => ProgramDetection.Open(spec, _bundle + "/rootfs", p));
         Assert.Equal((Enum.Parse<ProgramKind>(kind), path, null), found);
     }
+
+    [Fact]
+    public void what_was_compiled_before_is_refused_with_what_to_ship_instead()
+    {
+        var (_, problem) = ProgramDetection.Classify([0x7f, (byte)'E', (byte)'L', (byte)'F', 2, 1, 1, 200], "/app.cwasm");
+        Assert.StartsWith("the program /app.cwasm was compiled from WebAssembly before (wasmtime compile)", problem, StringComparison.Ordinal);
+        Assert.Equal((ProgramKind.Native, null), ProgramDetection.Classify([0x7f, (byte)'E', (byte)'L', (byte)'F', 2, 1, 1, 0], "/app"));
+    }
 }

@@ -339,6 +339,14 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
     public IReadOnlyList<int> Shims() =>
         [.. Processes().Where(p => p.CommandLine.StartsWith(Repository.Shim, StringComparison.Ordinal)).Select(p => p.Pid)];
 
+    /// <summary>Its only shim, once that of an earlier test has gone; containerd does not wait for a shim's end.</summary>
+    public async Task<int> ShimAsync()
+    {
+        IReadOnlyList<int> shims = [];
+        _ = await Until.HoldsAsync(() => Task.FromResult((shims = Shims()).Count == 1), _patience);
+        return shims.Count == 1 ? shims[0] : throw new InvalidOperationException($"{shims.Count} shims, and not one: {string.Join(", ", shims)}");
+    }
+
     /// <summary>Ends it, and demands that nothing of its containers is left on the machine.</summary>
     public async ValueTask DisposeAsync()
     {

@@ -8,7 +8,8 @@ namespace Skiff.Shim.Wasm;
 /// <param name="Path">The artifact; null when there is none.</param>
 /// <param name="Refusal">Why the module cannot be compiled: it is at fault, and will be next time too.</param>
 /// <param name="Problem">Why it was not compiled although it may well be good: the container can still compile it for itself.</param>
-internal readonly record struct ArtifactResult(string? Path, string? Refusal = null, string? Problem = null);
+/// <param name="Misfit">Why nothing can be compiled or run: the runner's folder is not as it was built.</param>
+internal readonly record struct ArtifactResult(string? Path, string? Refusal = null, string? Problem = null, string? Misfit = null);
 
 /// <summary>Compiles a module.</summary>
 /// <param name="module">A copy of the module that nobody else can change, at its start.</param>
@@ -117,7 +118,7 @@ internal sealed partial class ArtifactCache(string folder, string engine, long l
                 File.SetUnixFileMode(input, Readable);
                 File.SetUnixFileMode(output, Readable | UnixFileMode.UserWrite | UnixFileMode.GroupWrite | UnixFileMode.OtherWrite);
                 var result = await compile(input, output, work, cancellation).ConfigureAwait(false);
-                if (result.Refusal is not null || result.Problem is not null)
+                if (result != default)
                 {
                     return result;
                 }
@@ -182,11 +183,20 @@ internal sealed partial class ArtifactCache(string folder, string engine, long l
         }
     }
 
-    /// <returns>Whether it is there; its time then says that it was used now.</returns>
+    /// <returns>Whether it is there and whole; its time then says that it was used now. What is damaged is compiled again.</returns>
     private bool Use(string artifact)
     {
         try
         {
+            using (var file = File.OpenHandle(artifact))
+            {
+                if (!CompiledModule.IsWhole(file))
+                {
+                    Log.Damaged(logger, artifact);
+                    return false;
+                }
+            }
+
             File.SetLastWriteTimeUtc(artifact, time.GetUtcNow().UtcDateTime);
             return true;
         }
@@ -219,6 +229,9 @@ internal sealed partial class ArtifactCache(string folder, string engine, long l
     {
         [LoggerMessage(50, LogLevel.Information, "Compiled a module: key={Key} milliseconds={Milliseconds}")]
         public static partial void Compiled(ILogger logger, string key, long milliseconds);
+
+        [LoggerMessage(54, LogLevel.Warning, "A compiled module is damaged and is compiled again: file={File}")]
+        public static partial void Damaged(ILogger logger, string file);
 
         [LoggerMessage(51, LogLevel.Information, "Removed a compiled module that was not used for longest: key={Key}")]
         public static partial void Evicted(ILogger logger, string key);

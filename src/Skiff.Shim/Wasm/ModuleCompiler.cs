@@ -17,6 +17,9 @@ internal sealed class ModuleCompiler(RuntimeSettings settings, string ns, string
     // What skiff-run says of a module that it cannot compile (RunOptions.CannotRun there).
     private const uint CannotRun = 126;
 
+    // And when its engine's library is not the one that it was built with (RunOptions.Misfit there).
+    private const uint Misfit = 124;
+
     // Not charged to the pod: what a module costs to compile says nothing about what it needs to run, and the artifact is the whole node's.
     private const long MemoryLimit = 4L << 30;
     private const int Processes = 128;
@@ -45,9 +48,14 @@ internal sealed class ModuleCompiler(RuntimeSettings settings, string ns, string
         {
             Dictionary<int, SafeFileHandle> files = new() { [0] = module, [1] = artifact };
             var (status, problem) = await driver.RunToEndAsync(id, files, cancellation).ConfigureAwait(false);
-            return problem is null ? default
-                : status == CannotRun ? new ArtifactResult(null, Refusal: problem.Replace("skiff-run: ", "", StringComparison.Ordinal))
-                : new ArtifactResult(null, Problem: problem);
+            var said = problem?.Replace("skiff-run: ", "", StringComparison.Ordinal);
+            return (said, status) switch
+            {
+                (null, _) => default,
+                (_, CannotRun) => new ArtifactResult(null, Refusal: said),
+                (_, Misfit) => new ArtifactResult(null, Misfit: said),
+                _ => new ArtifactResult(null, Problem: problem),
+            };
         }
         finally
         {

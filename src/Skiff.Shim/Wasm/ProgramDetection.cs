@@ -63,6 +63,12 @@ internal static class ProgramDetection
     /// <summary>Tells the kind by magic number (WebAssembly core specification 5.5.16; component-model Binary.md for the layer field).</summary>
     internal static (ProgramKind Kind, string? Problem) Classify(ReadOnlySpan<byte> header, string path)
     {
+        if (CompiledModule.IsOne(header))
+        {
+            return (ProgramKind.Native, $"the program {path} was compiled from WebAssembly before (wasmtime compile), for one engine and one kind of processor; "
+                + "put the WebAssembly file itself into the image: each node compiles it once");
+        }
+
         if (header.StartsWith("\u007fELF"u8) || header.StartsWith("#!"u8))
         {
             return (ProgramKind.Native, null);

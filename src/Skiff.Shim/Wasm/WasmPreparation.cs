@@ -105,6 +105,11 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
             return new PreparedProgram(kind, Problem: $"{layer ?? path} cannot be compiled: {refusal}; {Fix}");
         }
 
+        if (artifact.Misfit is not null)
+        {
+            return new PreparedProgram(kind, Problem: artifact.Misfit);
+        }
+
         if (artifact.Problem is { } trouble)
         {
             Log.NotCompiled(logger, path, trouble);

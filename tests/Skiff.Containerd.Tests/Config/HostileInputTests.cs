@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using Skiff.Containerd.Config;
 
@@ -40,7 +41,7 @@ public sealed class HostileInputTests
 
         using var folder = new ConfigFolder();
         _ = folder.Put("config.toml", Encoding.UTF8.GetBytes(text.Append(tail).ToString()));
-        var start = Environment.CpuUsage.TotalTime; // of the processor: this machine may have other things to do
+        var start = ProcessorTime();
         var (files, problem) = ConfigFiles.Read(folder.Root, ConfigFiles.DefaultMainPath, _version);
         Assert.True(valid == (problem is null), $"{what}: {problem}");
         if (files is not null)
@@ -54,7 +55,7 @@ public sealed class HostileInputTests
             Assert.True(problem!.Length < 2000, $"{what}: a message of {problem.Length} characters");
         }
 
-        Assert.InRange(Environment.CpuUsage.TotalTime - start, TimeSpan.Zero, TimeSpan.FromSeconds(60));
+        Assert.InRange(ProcessorTime() - start, TimeSpan.Zero, TimeSpan.FromSeconds(60));
     }
 
     [Fact]
@@ -116,6 +117,10 @@ public sealed class HostileInputTests
         var plan = RuntimeRegistration.Add(folder.Files(_version), table, _version, EffectiveConfig.Parse("").Config!);
         Assert.Contains(named, plan.Problem, StringComparison.Ordinal);
     }
+
+    /// <summary>How much of a processor this thread has had: the machine, and the tests beside this one, have other things to do.</summary>
+    private static TimeSpan ProcessorTime() =>
+        TimeSpan.FromMicroseconds(long.Parse(File.ReadAllText("/proc/thread-self/schedstat").Split(' ')[0], CultureInfo.InvariantCulture) / 1000);
 
     private static string Problem(ConfigFolder folder)
     {

@@ -13,6 +13,7 @@ namespace Skiff.Contract.Pods;
 public sealed class HttpTests(Containerds containerds)
 {
     private const int Port = 8080; // where a server listens unless an annotation says otherwise
+    private const int Mebibyte = 1 << 20;
 
     [Theory]
     [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
@@ -98,24 +99,81 @@ public sealed class HttpTests(Containerds containerds)
 
     [Fact]
     [Trait(Containerds.Runs, Containerds.Once)]
-    public async Task what_bad_clients_do_is_bounded_and_the_server_goes_on()
+    public async Task a_server_of_wasi_0_3_answers_and_its_instances_answer_many()
     {
-        const int mebibyte = 1 << 20;
         var containerd = await containerds.GetForPodsAsync("1.6");
         await using var pod = await Pod.RunAsync(containerd);
-        var settings = NetworkTests.Component("web");
-        settings["linux"] = new JsonObject { ["resources"] = new JsonObject { ["memory_limit_in_bytes"] = 128 * mebibyte } };
-        var id = await ServeAsync(pod, settings, "/web.wasm");
+        _ = await ServeAsync(pod, NetworkTests.Component("http-0-3"), "/http-0-3.wasm");
+        using var client = await ClientAsync(containerd, pod);
+
+        // The engine drops an instance that nobody asked for a second, and then there is a new one, which begins with 200.
+        var status = 0;
+        Assert.True(await Until.HoldsAsync(async () => (status = (int)(await client.GetAsync("/")).StatusCode) >= 203, RunningContainer.Patience), $"last {status}");
+    }
+
+    [Fact]
+    [Trait(Containerds.Runs, Containerds.Once)]
+    public async Task bodies_stream_both_ways_at_once_however_large_in_the_memory_that_the_container_has()
+    {
+        var containerd = await containerds.GetForPodsAsync("1.6");
+        await using var pod = await Pod.RunAsync(containerd);
+        _ = await ServeAsync(pod, Limited(NetworkTests.Component("web")), "/web.wasm");
+        using var connection = await ConnectAsync(containerd, pod);
+        using var limit = new CancellationTokenSource(RunningContainer.Patience);
+        var block = new byte[Mebibyte];
+        var sending = Task.Run(
+            async () =>
+            {
+                await SendAsync("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"u8.ToArray());
+                for (var i = 0; i < 100; i++)
+                {
+                    await SendAsync([.. "100000\r\n"u8, .. block, .. "\r\n"u8]);
+                }
+
+                await SendAsync("0\r\n\r\n"u8.ToArray());
+            },
+            limit.Token);
+        var answer = new byte[Mebibyte];
+        var end = "";
+        long received = 0;
+        while (!end.EndsWith("\r\n0\r\n\r\n", StringComparison.Ordinal))
+        {
+            var count = await connection.ReceiveAsync(answer, limit.Token);
+            Assert.True(count > 0, $"the connection was closed after {received} bytes");
+            received += answer.AsSpan(0, count).Count((byte)0);
+            end += Encoding.ASCII.GetString(answer, Math.Max(0, count - 16), Math.Min(16, count));
+            end = end[^Math.Min(16, end.Length)..];
+        }
+
+        await sending;
+        Assert.Equal(100L * Mebibyte, received);
+
+        async Task SendAsync(byte[] bytes)
+        {
+            for (var sent = 0; sent < bytes.Length;)
+            {
+                sent += await connection.SendAsync(bytes.AsMemory(sent), limit.Token);
+            }
+        }
+    }
+
+    [Fact]
+    [Trait(Containerds.Runs, Containerds.Once)]
+    public async Task what_bad_clients_do_is_bounded_and_the_server_goes_on()
+    {
+        var containerd = await containerds.GetForPodsAsync("1.6");
+        await using var pod = await Pod.RunAsync(containerd);
+        var id = await ServeAsync(pod, Limited(NetworkTests.Component("web")), "/web.wasm");
         using var client = await ClientAsync(containerd, pod);
 
         // A head that is too long, a body that nobody reads and that does not end, answers that their clients do not read.
         using (var head = await ConnectAsync(containerd, pod))
         {
-            Assert.StartsWith("HTTP/1.1 431 ", await SaidAsync(head, $"GET / HTTP/1.1\r\nHost: a\r\nX: {new string('x', mebibyte)}\r\n\r\n", "\r\n"), StringComparison.Ordinal);
+            Assert.StartsWith("HTTP/1.1 431 ", await SaidAsync(head, $"GET / HTTP/1.1\r\nHost: a\r\nX: {new string('x', Mebibyte)}\r\n\r\n", "\r\n"), StringComparison.Ordinal);
         }
 
         using var body = await ConnectAsync(containerd, pod);
-        Assert.StartsWith("HTTP/1.1 200 ", await SaidAsync(body, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + $"100000\r\n{new string('x', mebibyte)}\r\n", "\r\n"), StringComparison.Ordinal);
+        Assert.StartsWith("HTTP/1.1 200 ", await SaidAsync(body, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + $"100000\r\n{new string('x', Mebibyte)}\r\n", "\r\n"), StringComparison.Ordinal);
         List<Socket> silent = [];
         for (var i = 0; i < 4; i++)
         {
@@ -126,7 +184,7 @@ public sealed class HttpTests(Containerds containerds)
         // What one reads comes, however much it is, in the memory that the container has.
         using (var stream = await client.GetStreamAsync("/endless"))
         {
-            await stream.ReadExactlyAsync(new byte[100 * mebibyte]);
+            await stream.ReadExactlyAsync(new byte[100 * Mebibyte]);
         }
 
         Assert.Equal("hello\n", await client.GetStringAsync("/"));
@@ -186,6 +244,12 @@ public sealed class HttpTests(Containerds containerds)
         var id = await pod.StartAsync(settings, command);
         await pod.SaysAsync(id, "Serving HTTP on");
         return id;
+    }
+
+    private static JsonObject Limited(JsonObject settings)
+    {
+        settings["linux"] = new JsonObject { ["resources"] = new JsonObject { ["memory_limit_in_bytes"] = 128 * Mebibyte } };
+        return settings;
     }
 
     /// <summary>A client in the network of the containerd's pods.</summary>

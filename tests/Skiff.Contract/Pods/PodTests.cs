@@ -17,13 +17,13 @@ public sealed class PodTests(Containerds containerds)
         var containerd = await containerds.GetForPodsAsync(version);
         await using (var pod = await Pod.RunAsync(containerd))
         {
-            var shim = Assert.Single(containerd.Shims());
+            var shim = await containerd.ShimAsync();
             var pause = await pod.SandboxPidAsync();
             foreach (var kind in _kinds)
             {
                 var id = await pod.StartAsync(null, "/sleep" + kind);
                 await pod.SaysAsync(id, "ready");
-                Assert.Equal(shim, Assert.Single(containerd.Shims()));
+                Assert.Equal(shim, await containerd.ShimAsync());
                 var pid = await pod.PidAsync(id);
                 foreach (var shared in (string[])["net", "ipc", "uts"])
                 {
@@ -47,19 +47,19 @@ public sealed class PodTests(Containerds containerds)
     {
         var containerd = await containerds.GetForPodsAsync(version);
         await using var pod = await Pod.RunAsync(containerd);
-        var shim = Assert.Single(containerd.Shims());
+        var shim = await containerd.ShimAsync();
         foreach (var (kind, status) in (List<(string, int)>)[(".wasm", 42), (".native", 42), (".wasm", 0), (".component.wasm", 1)])
         {
             var id = await pod.StartAsync(null, "/exit" + kind, $"{status}");
             Assert.Equal(status, (await pod.EndAsync(id)).GetProperty("exitCode").GetInt32());
             _ = (await containerd.CrictlAsync("rm", id)).Demand();
-            Assert.Equal(shim, Assert.Single(containerd.Shims()));
+            Assert.Equal(shim, await containerd.ShimAsync());
         }
 
         var sleeper = await pod.StartAsync(null, "/sleep.wasm");
         _ = (await containerd.CrictlAsync("stop", "--timeout", "60", sleeper)).Demand();
         Assert.Equal(143, (await pod.StatusAsync(sleeper)).GetProperty("exitCode").GetInt32());
-        Assert.Equal(shim, Assert.Single(containerd.Shims()));
+        Assert.Equal(shim, await containerd.ShimAsync());
     }
 
     [Theory]
