@@ -63,13 +63,13 @@ public abstract class ServiceTests(Cluster cluster, ITestOutputHelper output) : 
         await cluster.PodAsync(Client, "jsonpath={.status.phase}=Succeeded");
         Assert.Equal("200 hello\n\n", await cluster.LogAsync(Client, "fetch"));
 
-        Assert.EndsWith("hello\n", await cluster.TypeAsync("""
+        Assert.Equal("hello\n", await cluster.TypeAsync("""
             said=$(mktemp)
             kubectl port-forward deployment/web 0:8080 > "$said" & forward=$!
             trap 'kill $forward; rm "$said"' EXIT
             for _ in $(seq 3600); do port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' "$said"); [ -z "$port" ] || break; sleep 0.05; done
-            nsenter --net=/proc/$forward/ns/net bash -c "exec 3<>/dev/tcp/127.0.0.1/$port; printf 'GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n' >&3; cat <&3"
-            """), StringComparison.Ordinal);
+            nsenter --net=/proc/$forward/ns/net curl --silent --max-time 60 "http://127.0.0.1:$port/"
+            """));
 
         // What `kubectl top` shows comes from here.
         await Cluster.UntilAsync(
