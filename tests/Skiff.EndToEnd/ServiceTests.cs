@@ -138,7 +138,8 @@ public abstract class ServiceTests(Cluster cluster, ITestOutputHelper output) : 
         await stream.WriteAsync("from the node"u8.ToArray());
         socket.Shutdown(SocketShutdown.Send);
         using var reader = new StreamReader(stream);
-        Assert.Equal("you said from the node", await reader.ReadToEndAsync());
+        using var limit = new CancellationTokenSource(_answerLimit);
+        Assert.Equal("you said from the node", await reader.ReadToEndAsync(limit.Token));
     }
 
     public async ValueTask DisposeAsync()
@@ -166,10 +167,12 @@ public abstract class ServiceTests(Cluster cluster, ITestOutputHelper output) : 
     private async Task<IPEndPoint> ServiceAsync(string name, int port)
     {
         var address = new IPEndPoint(IPAddress.Parse(await cluster.KubectlAsync("get", "service", name, "-o", "jsonpath={.spec.clusterIP}")), port);
+        var tries = 0;
         await Cluster.UntilAsync(
             $"the Service {name} takes connections",
             async () =>
             {
+                tries++;
                 try
                 {
                     (await ConnectAsync(address, _tryLimit)).Dispose();
@@ -181,6 +184,7 @@ public abstract class ServiceTests(Cluster cluster, ITestOutputHelper output) : 
                 }
             },
             () => cluster.TryKubectlAsync("get", "endpointslices", "-o", "yaml"));
+        output.WriteLine($"the Service {name} took connection {tries}");
         return address;
     }
 
@@ -251,8 +255,17 @@ public abstract class ServiceTests(Cluster cluster, ITestOutputHelper output) : 
     {
         using var limit = new CancellationTokenSource(atMost ?? _answerLimit);
         var socket = NetworkNamespace.Inside("kn1", () => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)); // the first node's
-        await socket.ConnectAsync(address, limit.Token);
-        return socket;
+        try
+        {
+            await socket.ConnectAsync(address, limit.Token);
+            return socket;
+        }
+        catch
+        {
+            // Left open it would be connected later, and a server that talks to one after another would wait for what it says.
+            socket.Dispose();
+            throw;
+        }
     }
 
     /// <returns>The answer, of which its head says the length; empty when the connection is closed instead.</returns>
