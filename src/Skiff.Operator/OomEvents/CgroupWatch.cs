@@ -206,7 +206,9 @@ internal sealed partial class CgroupWatch : IDisposable
             var now = _time.GetUtcNow();
             var hit = MemoryCgroup.IsHit(pod.Before(now), reading);
             pod.Looked(reading, now);
-            if (justNow && hit)
+
+            // Two containers that are killed in one moment: both hits may have been taken for the first's.
+            if (justNow && (hit || MemoryCgroup.OnlyItsOwnIsHit(reading)))
             {
                 return (KillLevel.Pod, reading);
             }

@@ -106,6 +106,9 @@ internal static class MemoryCgroup
     public static bool IsHit(MemoryReading before, MemoryReading reading) =>
         reading.Limit is not null && (reading.LimitHits > (before.LimitHits ?? 0) || reading.AtSwapLimit);
 
+    /// <summary>Whether a cgroup's own limit has been hit, and never that of a cgroup in it: so no kill in it was for such a one (v2, which counts both).</summary>
+    public static bool OnlyItsOwnIsHit(MemoryReading reading) => reading.LimitHits > 0 && reading.HitsWithin == reading.LimitHits;
+
     /// <summary>Whether a cgroup in it was killed whole since; null where the kernel does not count that, or it is gone.</summary>
     public static bool? IsGroupKilled(MemoryReading before, MemoryReading reading) => reading.GroupKills is { } kills ? kills > (before.GroupKills ?? 0) : null;
 

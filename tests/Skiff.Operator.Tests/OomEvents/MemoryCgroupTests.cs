@@ -34,6 +34,15 @@ public sealed class MemoryCgroupTests
     }
 
     [Fact]
+    public void where_no_limit_but_the_pods_own_was_ever_hit_it_was_for_that_one()
+    {
+        Assert.True(MemoryCgroup.OnlyItsOwnIsHit(_pod with { LimitHits = 2, HitsWithin = 2 }));
+        Assert.False(MemoryCgroup.OnlyItsOwnIsHit(_pod with { LimitHits = 2, HitsWithin = 3 }));
+        Assert.False(MemoryCgroup.OnlyItsOwnIsHit(_pod with { LimitHits = 0, HitsWithin = 0 }));
+        Assert.False(MemoryCgroup.OnlyItsOwnIsHit(_pod with { LimitHits = 2 })); // v1
+    }
+
+    [Fact]
     public void a_pod_in_which_one_was_killed_whole_has_one_more_where_the_kernel_counts_them()
     {
         Assert.True(MemoryCgroup.IsGroupKilled(new(), new() { GroupKills = 1 }));
