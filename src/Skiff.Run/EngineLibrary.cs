@@ -46,11 +46,20 @@ internal static class EngineLibrary
                 ? Report($"has {file.Length} bytes, and not the {size} of the one that skiff-run was built with")
                 : use();
         }
-        catch (Exception e) when ((e is TypeInitializationException { InnerException: { } inner } ? inner : e) is DllNotFoundException or EntryPointNotFoundException or BadImageFormatException)
+        catch (Exception e) when (Misfit(e) is not null)
         {
-            return Report($"cannot be used: {(e.InnerException ?? e).Message.ReplaceLineEndings(" ").TrimEnd()}");
+            return Report($"cannot be used: {Misfit(e)}");
         }
     }
+
+    // In our own words: the framework's texts are not in a native build.
+    private static string? Misfit(Exception e) => e switch
+    {
+        TypeInitializationException { InnerException: { } inner } => Misfit(inner),
+        DllNotFoundException or BadImageFormatException => "it is missing, damaged, or asks for another that is not there",
+        EntryPointNotFoundException => "it lacks a function that skiff-run calls",
+        _ => null,
+    };
 
     private static int Report(string problem) => Libc.Report(
         $"the engine's library {Path.Combine(_folder, FileName)} {problem}; install Skiff again (skiff-operator node install). Another library is given to whoever builds Skiff, as SKIFF_LIBWASMTIME",

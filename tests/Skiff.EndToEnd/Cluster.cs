@@ -188,6 +188,19 @@ public abstract class Cluster(string containerd, int virtualNodes = 0) : IAsyncL
     public async Task<string> TypeAsync(string line) =>
         (await RunAsync(_typedLimit, default, [], "-ec", line)).Demand().Output;
 
+    /// <summary>Forwards a port of a pod and asks it something.</summary>
+    /// <param name="what">What kubectl forwards to, such as <c>pod/NAME</c>.</param>
+    /// <param name="port">Its port.</param>
+    /// <param name="ask">A line for bash, which finds the forwarded port in <c>$port</c>.</param>
+    /// <returns>What it wrote.</returns>
+    public Task<string> ForwardAsync(string what, int port, string ask) => TypeAsync($$"""
+        said=$(mktemp)
+        kubectl port-forward {{what}} 0:{{port}} > "$said" & forward=$!
+        trap 'kill $forward; rm "$said"' EXIT
+        for _ in $(seq 3600); do port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' "$said"); [ -z "$port" ] || break; sleep 0.05; done
+        port=$port nsenter --net=/proc/$forward/ns/net bash -c '{{ask}}'
+        """);
+
     /// <summary>Runs a command in a node.</summary>
     public Task<CommandText> InNodeAsync(int node, params string[] words) =>
         RunAsync(_commandLimit, default, [], Path.Combine(Scripts, "in-node"), [node.ToString(), .. words]);

@@ -48,13 +48,7 @@ public abstract class FeatureTests(Cluster cluster)
         Assert.Equal("hello from wasm, 2 arguments\n", await cluster.KubectlAsync("exec", "reached", "-c", "wasm", "--", "/hello.wasm", "a b"));
         Assert.Equal(7u, (await cluster.TryKubectlAsync("exec", "reached", "-c", "wasm", "--", "/exit.wasm", "7")).Status);
         Assert.Contains("typed in", await cluster.TypeAsync("echo typed in | kubectl attach -i reached -c cat"), StringComparison.Ordinal);
-        Assert.Equal("hello from port 8080\n", await cluster.TypeAsync("""
-            said=$(mktemp)
-            kubectl port-forward pod/reached 0:8080 > "$said" & forward=$!
-            trap 'kill $forward; rm "$said"' EXIT
-            for _ in $(seq 3600); do port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' "$said"); [ -z "$port" ] || break; sleep 0.05; done
-            nsenter --net=/proc/$forward/ns/net bash -c "cat < /dev/tcp/127.0.0.1/$port"
-            """));
+        Assert.Equal("hello from port 8080\n", await cluster.ForwardAsync("pod/reached", 8080, "cat < /dev/tcp/127.0.0.1/$port"));
 
         // In from a file by the native container's tar, seen by the Wasm one; and out again.
         _ = await cluster.KubectlAsync("cp", "README.md", "reached:/shared/in.md", "-c", "server");

@@ -63,13 +63,7 @@ public abstract class ServiceTests(Cluster cluster, ITestOutputHelper output) : 
         await cluster.PodAsync(Client, "jsonpath={.status.phase}=Succeeded");
         Assert.Equal("200 hello\n\n", await cluster.LogAsync(Client, "fetch"));
 
-        Assert.Equal("hello\n", await cluster.TypeAsync("""
-            said=$(mktemp)
-            kubectl port-forward deployment/web 0:8080 > "$said" & forward=$!
-            trap 'kill $forward; rm "$said"' EXIT
-            for _ in $(seq 3600); do port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' "$said"); [ -z "$port" ] || break; sleep 0.05; done
-            nsenter --net=/proc/$forward/ns/net curl --silent --max-time 60 "http://127.0.0.1:$port/"
-            """));
+        Assert.Equal("hello\n", await cluster.ForwardAsync("deployment/web", 8080, "curl --silent --max-time 60 http://127.0.0.1:$port/"));
 
         // What `kubectl top` shows comes from here.
         await Cluster.UntilAsync(
@@ -254,18 +248,7 @@ public abstract class ServiceTests(Cluster cluster, ITestOutputHelper output) : 
     private static async Task<Socket> ConnectAsync(IPEndPoint address, TimeSpan? atMost = null)
     {
         using var limit = new CancellationTokenSource(atMost ?? _answerLimit);
-        var socket = NetworkNamespace.Inside("kn1", () => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)); // the first node's
-        try
-        {
-            await socket.ConnectAsync(address, limit.Token);
-            return socket;
-        }
-        catch
-        {
-            // Left open it would be connected later, and a server that talks to one after another would wait for what it says.
-            socket.Dispose();
-            throw;
-        }
+        return await NetworkNamespace.ConnectAsync("kn1", address, limit.Token); // from the first node
     }
 
     /// <returns>The answer, of which its head says the length; empty when the connection is closed instead.</returns>

@@ -1,3 +1,5 @@
+using System.Net;
+using System.Net.Sockets;
 using System.Runtime.InteropServices;
 
 namespace Skiff.Testing;
@@ -24,7 +26,7 @@ public static partial class NetworkNamespace
                     ? work()
                     : throw new InvalidOperationException($"the network namespace {name} cannot be entered: errno {Marshal.GetLastPInvokeError()}");
             }
-            catch (Exception e) when (e is InvalidOperationException or System.Net.Sockets.SocketException)
+            catch (Exception e) when (e is InvalidOperationException or SocketException)
             {
                 failure = e;
             }
@@ -32,6 +34,27 @@ public static partial class NetworkNamespace
         thread.Start();
         thread.Join();
         return failure is null ? result : throw failure;
+    }
+
+    /// <summary>Connects from within the namespace by TCP.</summary>
+    /// <param name="name">The namespace, below <c>/run/netns</c>.</param>
+    /// <param name="address">Where to.</param>
+    /// <param name="cancellation">Ends the attempt.</param>
+    public static async Task<Socket> ConnectAsync(string name, IPEndPoint address, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(address);
+        var socket = Inside(name, () => new Socket(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp));
+        try
+        {
+            await socket.ConnectAsync(address, cancellation);
+            return socket;
+        }
+        catch
+        {
+            // Left open it would be connected later, and a server that talks to one after another would wait for what it says.
+            socket.Dispose();
+            throw;
+        }
     }
 
     [LibraryImport("libc", SetLastError = true)]

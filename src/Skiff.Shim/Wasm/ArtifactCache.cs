@@ -67,6 +67,11 @@ internal sealed partial class ArtifactCache(string folder, string engine, long l
                 return new ArtifactResult(artifact);
             }
 
+            if (File.Exists(artifact))
+            {
+                Log.Damaged(logger, artifact);
+            }
+
             var started = time.GetTimestamp();
             var result = await MakeAsync(module, place, artifact, cancellation).ConfigureAwait(false);
             if (result.Path is not null)
@@ -192,7 +197,6 @@ internal sealed partial class ArtifactCache(string folder, string engine, long l
             {
                 if (!CompiledModule.IsWhole(file))
                 {
-                    Log.Damaged(logger, artifact);
                     return false;
                 }
             }

@@ -258,7 +258,7 @@ public sealed class HttpTests(Containerds containerds)
         var address = new IPEndPoint(IPAddress.Parse(await pod.AddressAsync()), port);
         return new HttpClient(new SocketsHttpHandler
         {
-            ConnectCallback = async (_, cancellation) => new NetworkStream(await ConnectAsync(containerd, address, cancellation), ownsSocket: true),
+            ConnectCallback = async (_, cancellation) => new NetworkStream(await NetworkNamespace.ConnectAsync(containerd.Name, address, cancellation), ownsSocket: true),
         })
         {
             BaseAddress = new Uri("http://pod/"),
@@ -267,14 +267,7 @@ public sealed class HttpTests(Containerds containerds)
     }
 
     private static async Task<Socket> ConnectAsync(PrivateContainerd containerd, Pod pod) =>
-        await ConnectAsync(containerd, new IPEndPoint(IPAddress.Parse(await pod.AddressAsync()), Port), CancellationToken.None);
-
-    private static async Task<Socket> ConnectAsync(PrivateContainerd containerd, IPEndPoint address, CancellationToken cancellation)
-    {
-        var socket = NetworkNamespace.Inside(containerd.Name, () => new Socket(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp));
-        await socket.ConnectAsync(address, cancellation);
-        return socket;
-    }
+        await NetworkNamespace.ConnectAsync(containerd.Name, new IPEndPoint(IPAddress.Parse(await pod.AddressAsync()), Port), CancellationToken.None);
 
     /// <summary>Whether new connections are refused.</summary>
     private static async Task<bool> IsRefusedAsync(PrivateContainerd containerd, Pod pod)
