@@ -17,14 +17,14 @@ pid=$(ctr task ls | awk '$1 == "sleeper" {print $2}')
 grep -q 'system.slice/skiff-sleeper.scope' "/proc/$pid/cgroup"
 [ "$(systemctl is-active skiff-sleeper.scope)" = active ]
 ctr task kill --signal SIGTERM sleeper
-for _ in $(seq 100); do ctr task ls | grep -q 'sleeper.*STOPPED' && break; sleep 0.2; done
-ctr task ls | grep -q 'sleeper.*STOPPED'
+for _ in $(seq 100); do ctr task ls | grep 'sleeper.*STOPPED' > /dev/null && break; sleep 0.2; done
+ctr task ls | grep 'sleeper.*STOPPED' > /dev/null
 (ctr task delete sleeper 2>&1 || true) | grep 'exit code 143'
 ctr container rm sleeper
 
 timeout 120 ctr run -d --null-io --runtime $shim $image family /sleep.native
 ctr task kill --all --signal SIGKILL family
-for _ in $(seq 100); do ctr task ls | grep -q 'family.*STOPPED' && break; sleep 0.2; done
+for _ in $(seq 100); do ctr task ls | grep 'family.*STOPPED' > /dev/null && break; sleep 0.2; done
 (ctr task delete family 2>&1 || true) | grep 'exit code 137'
 ctr container rm family
 
@@ -35,7 +35,7 @@ for i in $(seq "$kills"); do
 done
 topics() { grep "\"container_id\":\"$1\"" /tmp/events | grep -o '/tasks/[a-z]*' | tr '\n' ' '; }
 for i in $(seq "$kills"); do
-  for _ in $(seq 100); do topics "oom-$i" | grep -q delete && break; sleep 0.1; done
+  for _ in $(seq 100); do topics "oom-$i" | grep delete > /dev/null && break; sleep 0.1; done
   [ "$i" = 1 ] || [ "$(topics "oom-$i")" = "/tasks/create /tasks/start /tasks/oom /tasks/exit /tasks/delete " ] || { echo "events of oom-$i: $(topics "oom-$i")"; exit 1; }
 done
 kill $events

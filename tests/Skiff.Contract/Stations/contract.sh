@@ -11,7 +11,7 @@ step "the agent's watch of cgroups"
 /repo/operator-tests/Skiff.Operator.Tests -noColor -class Skiff.Operator.Tests.OomEvents.CgroupWatchTests
 while read -r -u 3 runtime driver classes; do
   ln -sf "$(command -v "$runtime")" /usr/local/sbin/runc
-  step "$(runc --version | head -1), $driver: $classes"
+  step "$(runc --version | sed -n 1p), $driver: $classes"
   arguments=()
   for class in $classes; do arguments+=(-class "Skiff.Contract.$class"); done
   [ -n "$(cat /all)" ] || arguments+=(-trait- cgroup=any)
