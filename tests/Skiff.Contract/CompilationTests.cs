@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
+using Skiff.Linux.Mounts;
 using Skiff.Testing;
 
 namespace Skiff.Contract;
@@ -45,7 +46,7 @@ public sealed class CompilationTests(Containerds containerds)
         }
 
         // Compiled is what was run, with nothing half done beside it.
-        foreach (var folder in Directory.GetDirectories(containerd.Cache))
+        foreach (var folder in Directory.GetDirectories(containerd.Cache, "*-*"))
         {
             Assert.Equal(["artifact"], Directory.GetFileSystemEntries(folder).Select(Path.GetFileName));
         }
@@ -111,6 +112,40 @@ public sealed class CompilationTests(Containerds containerds)
         Assert.Equal(0u, result.Status);
         Assert.Contains("what this node has compiled of /own.wasm does not load", result.Error, StringComparison.Ordinal);
         Assert.Contains("hello from wasm", result.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    [Trait(Containerds.Runs, Containerds.Once)]
+    public async Task a_large_module_of_an_image_is_hashed_once_and_one_that_its_container_changed_is_never_taken_for_it()
+    {
+        var containerd = await containerds.GetAsync("1.6");
+        Assert.SkipWhen(OverlayDevice.Of("overlay", [$"lowerdir={containerd.Folder}"]) is null, $"{containerd.Folder} is on no local file system, where nothing is remembered");
+        var digest = Convert.ToHexStringLower(SHA256.HashData(PrivateContainerd.Large("sleep")));
+        string? noted = null;
+        Assert.True(await Until.HoldsAsync(
+            async () =>
+            {
+                // As soon as the image is two seconds old.
+                await using var container = await RunningContainer.StartAsync(containerd, [], "/large.wasm");
+                return (noted = Directory.CreateDirectory(containerd.Cache + "/digests").GetFiles().Select(f => f.FullName).FirstOrDefault(f => File.ReadAllText(f) == digest)) is not null;
+            },
+            RunningContainer.Patience));
+        File.SetLastWriteTimeUtc(noted!, DateTime.UnixEpoch);
+        await using var first = await RunningContainer.StartAsync(containerd, [], "/large.wasm");
+        Assert.NotEqual(DateTime.UnixEpoch, File.GetLastWriteTimeUtc(noted!)); // it was used
+
+        // As large, with the same time of its content, where only that container sees it.
+        var file = containerd.Bundle(first.Id) + "/rootfs/large.wasm";
+        var modified = File.GetLastWriteTimeUtc(file);
+        await File.WriteAllBytesAsync(file, PrivateContainerd.Large("hello"));
+        File.SetLastWriteTimeUtc(file, modified);
+        Assert.Contains("hello from wasm", (await first.ExecAsync("/large.wasm")).Demand().Output, StringComparison.Ordinal);
+        _ = await containerd.CtrAsync("task", "kill", "--signal", "SIGKILL", first.Id);
+        Assert.True(await first.BecomesAsync("STOPPED"));
+        _ = await containerd.CtrAsync("task", "rm", first.Id);
+        Assert.Contains("hello from wasm", (await containerd.CtrAsync("task", "start", first.Id)).Demand().Output, StringComparison.Ordinal);
+        await using var second = await RunningContainer.StartAsync(containerd, [], "/large.wasm");
+        Assert.True(await second.BecomesAsync("RUNNING"));
     }
 
     private static int Pid(string tasks, string id) => int.Parse(

@@ -76,6 +76,26 @@ public abstract class ServiceTests(Cluster cluster, ITestOutputHelper output) : 
     }
 
     [Fact]
+    public async Task a_sidecar_reaches_a_server_that_listens_for_its_pod_alone()
+    {
+        var address = await DeployAsync();
+        await cluster.ApplyAsync(JsonNode.Parse($$"""
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "{{Client}}", "annotations": {"app.skiff.dev/http-listen": "127.0.0.1:8081"} },
+             "spec": {"runtimeClassName": "skiff",
+              "initContainers": [{"name": "proxy", "image": "{{Image}}", "restartPolicy": "Always", "startupProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1} }],
+              "containers": [{"name": "app", "image": "{{Image}}"}] } }
+            """)!);
+        await cluster.PodIsReadyAsync(Client);
+        foreach (var other in new[] { "127.0.0.1:8081", $"{address}" })
+        {
+            Assert.Equal("200 hello\n", await cluster.ForwardAsync($"pod/{Client}", 8080, $"curl --silent --max-time 60 \"http://127.0.0.1:$port/fetch?url=http://{other}/\""));
+        }
+
+        var pod = IPAddress.Parse(await cluster.FieldAsync(Client, "{.status.podIP}"));
+        _ = await Assert.ThrowsAsync<SocketException>(() => ConnectAsync(new IPEndPoint(pod, 8081)));
+    }
+
+    [Fact]
     public async Task load_from_another_pod_fails_no_request()
     {
         var address = await DeployAsync();

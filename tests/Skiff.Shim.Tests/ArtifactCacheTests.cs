@@ -164,6 +164,6 @@ public sealed class ArtifactCacheTests : IDisposable
         var path = Path.Combine(_folder, Guid.NewGuid().ToString("n"));
         await File.WriteAllTextAsync(path, module, CancellationToken.None);
         using SafeFileHandle file = File.OpenHandle(path);
-        return await cache.GetAsync(file, cancellation);
+        return await cache.GetAsync(file, m => ModuleDigests.Read(m, copy: null), cancellation);
     }
 }

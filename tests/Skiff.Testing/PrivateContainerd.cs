@@ -461,7 +461,16 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
         var hello = File.ReadAllBytes(Path.Combine(Repository.Guests, "hello.wasm"));
         return image.File("etc/rootfs.txt", "rootfs"u8.ToArray(), 0x1A4).File("work/here.txt", "here"u8.ToArray(), 0x1A4)
             .File("truncated.wasm", hello[..1000]).File("cut.wasm", hello[..6]).File("empty", []).File("text.txt", "just text\n"u8.ToArray())
-            .File("future.wasm", [0, (byte)'a', (byte)'s', (byte)'m', 9, 9, 9, 9]);
+            .File("future.wasm", [0, (byte)'a', (byte)'s', (byte)'m', 9, 9, 9, 9])
+            .File("large.wasm", Large("sleep"));
+    }
+
+    /// <summary>A guest of 400,000 bytes: a section of the user's own (core specification 5.5.3) ends it.</summary>
+    public static byte[] Large(string guest)
+    {
+        var module = File.ReadAllBytes(Path.Combine(Repository.Guests, guest + ".wasm"));
+        var content = new byte[400_000 - module.Length - 1 - 3]; // less the section's number and its size, in LEB128
+        return [.. module, 0, (byte)(content.Length | 0x80), (byte)((content.Length >> 7) | 0x80), (byte)(content.Length >> 14), .. content];
     }
 
     /// <summary>ctr 2.4 warns on every call of what this configuration still uses; that is not the container's output.</summary>

@@ -79,7 +79,8 @@ internal sealed partial class TaskService
 
             // 3. Wasm or native.
             var compiler = new ModuleCompiler(settings, _namespace, spec.CgroupsPath);
-            var program = await _wasm.PrepareAsync(request.Id, spec, Path.Combine(request.Bundle, spec.RootPath), compiler, cancellation).ConfigureAwait(false);
+            var root = Path.Combine(request.Bundle, spec.RootPath);
+            var program = await _wasm.PrepareAsync(request.Id, spec, root, ImageRoot.Of(rootfs, request.Rootfs), compiler, cancellation).ConfigureAwait(false);
             if (program.Problem is { } wasmProblem)
             {
                 return await GiveUpAsync(wasmProblem).ConfigureAwait(false);

@@ -24,7 +24,7 @@ internal delegate Task<ArtifactResult> Compile(SafeFileHandle module, SafeFileHa
 /// </summary>
 /// <remarks>
 /// An artifact is native code that runs without being looked at again. So the folder is root's alone, only whole files get their name, and
-/// the key is the content: the module's SHA-256 (taken of the very bytes that are compiled), the runner's folder and the processor.
+/// the key is the content: the module's SHA-256 (checked of the very bytes that are compiled), the runner's folder and the processor.
 /// </remarks>
 internal sealed partial class ArtifactCache(string folder, string engine, long limit, Compile compile, TimeProvider time, ILogger logger)
 {
@@ -47,13 +47,14 @@ internal sealed partial class ArtifactCache(string folder, string engine, long l
 
     /// <summary>The artifact of a module, compiled now if need be.</summary>
     /// <param name="module">The module, readable from its start.</param>
+    /// <param name="digestOf">Its SHA-256, in hexadecimal.</param>
     /// <param name="cancellation">Ends the wait for a compilation, and one that this call began.</param>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    public async Task<ArtifactResult> GetAsync(SafeFileHandle module, CancellationToken cancellation)
+    public async Task<ArtifactResult> GetAsync(SafeFileHandle module, Func<SafeFileHandle, string> digestOf, CancellationToken cancellation)
     {
         try
         {
-            var place = Path.Combine(folder, Key(Digest(module, copy: null)));
+            var place = Path.Combine(folder, Key(digestOf(module)));
             var artifact = Path.Combine(place, ArtifactName);
             if (Use(artifact))
             {
@@ -110,7 +111,7 @@ internal sealed partial class ArtifactCache(string folder, string engine, long l
             var copyPath = Path.Combine(work, "module");
             using (var copy = File.OpenHandle(copyPath, FileMode.CreateNew, FileAccess.ReadWrite))
             {
-                if (Key(Digest(module, copy)) != Path.GetFileName(place))
+                if (Key(ModuleDigests.Read(module, copy)) != Path.GetFileName(place))
                 {
                     return new ArtifactResult(null, Problem: "the module changed while it was read");
                 }
@@ -211,23 +212,6 @@ internal sealed partial class ArtifactCache(string folder, string engine, long l
     }
 
     private string Key(string moduleDigest) => $"{moduleDigest}-{engine}";
-
-    private static string Digest(SafeFileHandle module, SafeFileHandle? copy)
-    {
-        var hash = new Sha256();
-        var block = new byte[64 << 10];
-        long at = 0;
-        for (int count; (count = RandomAccess.Read(module, block, at)) > 0; at += count)
-        {
-            hash.Append(block.AsSpan(0, count));
-            if (copy is not null)
-            {
-                RandomAccess.Write(copy, block.AsSpan(0, count), at);
-            }
-        }
-
-        return hash.FinishHex();
-    }
 
     private static partial class Log
     {

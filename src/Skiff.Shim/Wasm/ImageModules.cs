@@ -43,6 +43,11 @@ internal sealed class ImageModules(string reader, string socket, string ns)
         return Choose([.. result.OutputText.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => l.Split('\t', 2)).Select(p => (p[0], p.Length > 1 ? p[1] : ""))], program);
     }
 
+    /// <summary>A layer's digest, which is its name in the content store: containerd has checked it.</summary>
+    /// <returns>Null when the path is another's.</returns>
+    internal static string? DigestOf(string path) =>
+        System.IO.Path.GetFileName(path) is { Length: 2 * Sha256.Size } name && path.EndsWith($"/blobs/sha256/{name}", StringComparison.Ordinal) && name.All(char.IsAsciiHexDigitLower) ? name : null;
+
     /// <summary>One layer is the module; of several, the one whose title is the program's name.</summary>
     internal static ImageModule Choose(IReadOnlyList<(string Path, string Title)> layers, string program)
     {

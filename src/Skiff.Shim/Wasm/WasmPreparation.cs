@@ -11,11 +11,14 @@ namespace Skiff.Shim.Wasm;
 /// <param name="Kind">Wasm or native.</param>
 /// <param name="Artifact">The compiled module that is mounted into it; null where there is none.</param>
 /// <param name="LayerOf">The first argument, where the module is not a file but a layer of the image; null elsewhere.</param>
+/// <param name="LayerDigest">That layer's digest; null elsewhere.</param>
+/// <param name="Root">The root file system, where modules in it need not be hashed each time.</param>
 /// <param name="Guest">What is set for its modules; null for a native one.</param>
 /// <param name="Problem">Why it cannot be run, or null.</param>
 /// <param name="Doubt">What could not be found out about it and may explain why the OCI runtime does not run it; null: nothing.</param>
 internal readonly record struct PreparedProgram(
-    ProgramKind Kind, string? Artifact = null, string? LayerOf = null, GuestSettings? Guest = null, string? Problem = null, string? Doubt = null);
+    ProgramKind Kind, string? Artifact = null, string? LayerOf = null, string? LayerDigest = null, ImageRoot? Root = null, GuestSettings? Guest = null,
+    string? Problem = null, string? Doubt = null);
 
 /// <summary>
 /// Makes a Wasm process an ordinary one: the runner's folder is mounted read-only at /.skiff and becomes the program, with the module's
@@ -36,6 +39,7 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
 
     private const string Fix = "build it for wasm32-wasip1 (a command with _start), or as a component that exports wasi:cli/run or wasi:http/incoming-handler";
 
+    private readonly ModuleDigests _digests = new(Path.Combine(cacheFolder, "digests"), time);
     private readonly Lazy<string?> _library = new(() => EngineOf(runFolder, "ENGINE"));
     private readonly Lazy<string?> _command = new(() => EngineOf(runFolder, "WASMTIME"));
 
@@ -57,11 +61,13 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
     /// <param name="container">Its id.</param>
     /// <param name="spec">Its spec.</param>
     /// <param name="rootfs">Its mounted root.</param>
+    /// <param name="root">The same, where its modules need not be hashed each time.</param>
     /// <param name="compiler">Compiles its module if no container of this node had it before.</param>
     /// <param name="cancellation">Ends the compilation.</param>
-    public async Task<PreparedProgram> PrepareAsync(string container, OciSpec spec, string rootfs, ModuleCompiler compiler, CancellationToken cancellation)
+    public async Task<PreparedProgram> PrepareAsync(
+        string container, OciSpec spec, string rootfs, ImageRoot? root, ModuleCompiler compiler, CancellationToken cancellation)
     {
-        string? layer = null, doubt = null;
+        string? layer = null, layerDigest = null, doubt = null;
         SafeFileHandle? Open(string path) => layer is not null && path == ModulePlace ? File.OpenHandle(layer) : ProgramDetection.Open(spec, rootfs, path);
         var (kind, path, problem) = Detect(spec.Process, Open);
         if (kind == ProgramKind.Missing && problem is null)
@@ -70,6 +76,7 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
             (layer, problem, doubt) = await images.FindAsync(container, path, cancellation).ConfigureAwait(false);
             if (layer is not null)
             {
+                layerDigest = ImageModules.DigestOf(layer);
                 using var module = File.OpenHandle(layer);
                 (kind, problem) = ProgramDetection.DetectModule(module, layer);
                 problem ??= MissingRunner();
@@ -99,7 +106,7 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
         }
 
         var artifact = await ArtifactAsync(
-            path, call.Engine, settings, Open, (module, made, work, token) => compiler.CompileAsync(runFolder, call.Engine, settings.MaxMemory is not null, module, made, work, token), cancellation).ConfigureAwait(false);
+            path, call.Engine, settings, Open, module => layerDigest ?? _digests.Of(module, root), (module, made, work, token) => compiler.CompileAsync(runFolder, call.Engine, settings.MaxMemory is not null, module, made, work, token), cancellation).ConfigureAwait(false);
         if (artifact.Refusal is { } refusal)
         {
             return new PreparedProgram(kind, Problem: $"{layer ?? path} cannot be compiled: {refusal}; {Fix}");
@@ -134,7 +141,7 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
         }
 
         spec.Save();
-        return new PreparedProgram(kind, artifact.Path, layerOf, settings);
+        return new PreparedProgram(kind, artifact.Path, layerOf, layerDigest, root, settings);
     }
 
     /// <summary>Finds out what is to run in a living container and, for Wasm, rewrites it and sees to it that the runner is there.</summary>
@@ -184,7 +191,8 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
             return (true, unfit);
         }
 
-        var artifact = program.Artifact is null ? default : await ArtifactAsync(path, call.Engine, settings, Open, NoneAsync, cancellation).ConfigureAwait(false);
+        var artifact = program.Artifact is null ? default : await ArtifactAsync(
+            path, call.Engine, settings, Open, module => path == ModulePlace && program.LayerDigest is { } digest ? digest : _digests.Of(module, program.Root), NoneAsync, cancellation).ConfigureAwait(false);
         call.ApplyTo(process, path, artifact.Path is not null && artifact.Path == program.Artifact ? ArtifactPlace : null, settings);
         return (true, null);
 
@@ -244,7 +252,7 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
     }
 
     private async Task<ArtifactResult> ArtifactAsync(
-        string path, GuestEngine kind, GuestSettings settings, Func<string, SafeFileHandle?> open, Compile compile, CancellationToken cancellation)
+        string path, GuestEngine kind, GuestSettings settings, Func<string, SafeFileHandle?> open, Func<SafeFileHandle, string> digestOf, Compile compile, CancellationToken cancellation)
     {
         var isLibrary = kind == GuestEngine.Library;
         if ((isLibrary ? _library : _command).Value is not { } engine)
@@ -255,7 +263,7 @@ internal sealed partial class WasmPreparation(string runFolder, string cacheFold
         using var module = open(path);
         engine = isLibrary && settings.MaxMemory is not null ? engine + "-limited" : engine; // other settings of the engine, so another artifact
         var cache = new ArtifactCache(cacheFolder, engine, ArtifactCache.DefaultLimit, compile, time, logger);
-        return module is null ? default : await cache.GetAsync(module, cancellation).ConfigureAwait(false);
+        return module is null ? default : await cache.GetAsync(module, digestOf, cancellation).ConfigureAwait(false);
     }
 
     /// <summary>What an artifact is for: an engine in the runner's folder, and this processor's features.</summary>

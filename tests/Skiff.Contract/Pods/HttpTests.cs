@@ -70,6 +70,52 @@ public sealed class HttpTests(Containerds containerds)
         Assert.Equal(0, (await pod.EndAsync(id)).GetProperty("exitCode").GetInt32());
     }
 
+    [Fact]
+    [Trait(Containerds.Runs, Containerds.Once)]
+    public async Task told_to_end_under_load_it_loses_no_request_of_a_connection_that_it_has_accepted()
+    {
+        var containerd = await containerds.GetForPodsAsync("1.6");
+        await using var pod = await Pod.RunAsync(containerd);
+        var id = await ServeAsync(pod, NetworkTests.Component("web"), "/web.wasm");
+        var answered = 0;
+        ConcurrentQueue<string> lost = [];
+        var load = Enumerable.Range(0, 32).Select(_ => Task.Run(AskAsync)).ToList();
+        Assert.True(await Until.HoldsAsync(() => Task.FromResult(answered > 320), RunningContainer.Patience));
+        _ = (await containerd.CrictlAsync("stop", "--timeout", "60", id)).Demand();
+        Assert.Equal(0, (await pod.EndAsync(id)).GetProperty("exitCode").GetInt32());
+        await Task.WhenAll(load);
+        Assert.Equal([], lost);
+
+        async Task AskAsync()
+        {
+            while (await TryConnectAsync(containerd, pod) is { } connection)
+            {
+                using (connection)
+                {
+                    for (var asked = 0; ; asked++)
+                    {
+                        var answer = await AnswerAsync(connection, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "hello\n");
+                        if (!answer.EndsWith("hello\n", StringComparison.Ordinal))
+                        {
+                            if (asked > 0 || answer.Length > 0) // else it was never accepted
+                            {
+                                lost.Enqueue($"request {asked} of a connection: \"{answer}\"");
+                            }
+
+                            break;
+                        }
+
+                        _ = Interlocked.Increment(ref answered);
+                        if (answer.Contains("connection: close", StringComparison.Ordinal))
+                        {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Containerds.Versions), MemberType = typeof(Containerds))]
     public async Task a_request_that_traps_is_a_500_and_an_event_and_the_server_goes_on(string version)
@@ -272,38 +318,50 @@ public sealed class HttpTests(Containerds containerds)
     /// <summary>Whether new connections are refused.</summary>
     private static async Task<bool> IsRefusedAsync(PrivateContainerd containerd, Pod pod)
     {
+        using var connection = await TryConnectAsync(containerd, pod);
+        return connection is null;
+    }
+
+    /// <returns>Null when it is refused.</returns>
+    private static async Task<Socket?> TryConnectAsync(PrivateContainerd containerd, Pod pod)
+    {
         try
         {
-            (await ConnectAsync(containerd, pod)).Dispose();
-            return false;
+            return await ConnectAsync(containerd, pod);
         }
         catch (SocketException)
         {
-            return true;
+            return null;
         }
     }
 
     /// <summary>What is said in answer to a request, to where it says something.</summary>
     private static async Task<string> SaidAsync(Socket socket, string request, string something)
     {
+        var text = await AnswerAsync(socket, request, something);
+        Assert.True(text.Contains(something, StringComparison.Ordinal), $"the connection was closed after \"{text}\"");
+        return text;
+    }
+
+    /// <summary>What is said in answer to a request, to where it says something or the connection ends.</summary>
+    private static async Task<string> AnswerAsync(Socket socket, string request, string something)
+    {
         using var limit = new CancellationTokenSource(RunningContainer.Patience);
         var sending = socket.SendAsync(Encoding.ASCII.GetBytes(request), limit.Token).AsTask();
         var buffer = new byte[1024];
         var text = "";
-        while (!text.Contains(something, StringComparison.Ordinal))
-        {
-            var length = await socket.ReceiveAsync(buffer, limit.Token);
-            Assert.True(length > 0, $"the connection was closed after \"{text}\"");
-            text += Encoding.ASCII.GetString(buffer, 0, length);
-        }
-
         try
         {
+            for (int length; !text.Contains(something, StringComparison.Ordinal) && (length = await socket.ReceiveAsync(buffer, limit.Token)) > 0;)
+            {
+                text += Encoding.ASCII.GetString(buffer, 0, length);
+            }
+
             _ = await sending;
         }
         catch (SocketException)
         {
-            // It did not want all of it.
+            // It did not want all of it, or is gone.
         }
 
         return text;
