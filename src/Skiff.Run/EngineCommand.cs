@@ -23,7 +23,7 @@ internal static class EngineCommand
     // A component has core instances of its own, each with a memory and a table at most: of several, as of one, there must be enough.
     private const int CoreInstancesOfOne = 20;
     private const int MemoriesOfOne = 4;
-    private const int DefaultRequests = 1_000;
+    private const int DefaultRequests = 256;
 
     // A client that has just had its answer may already have sent its next request; after this long nothing is on its way any more.
     private static readonly TimeSpan _idleTime = TimeSpan.FromSeconds(2);

@@ -19,9 +19,6 @@ internal static unsafe class Spawner
     private const short SetSignalMask = 0x08;
     private const short SetSession = 0x80;
 
-    // Sources are first moved up here, so that no dup2 of the list overwrites a source that a later one still needs.
-    private const int LowestSource = 100;
-
     /// <summary>Starts the program and returns its process id. The caller has to reap it.</summary>
     /// <exception cref="LinuxException">It could not be started; the message names the program.</exception>
     internal static int Spawn(SpawnRequest request)
@@ -65,10 +62,13 @@ internal static unsafe class Spawner
                 }
             }
 
+            // Sources are first moved above all targets, so that no dup2 of the list overwrites one that a later dup2 still needs; and not far above:
+            // where the kernel's table of descriptors has to grow (at 64, 128, …), a process with threads waits for all processors, some 10 ms.
+            var above = request.Files.Keys.DefaultIfEmpty().Max() + 1;
             foreach (var (target, handle) in request.Files)
             {
                 handle.DangerousAddRef(ref added);
-                var source = Libc.fcntl((int)handle.DangerousGetHandle(), Libc.FcntlDupCloseOnExec, LowestSource);
+                var source = Libc.fcntl((int)handle.DangerousGetHandle(), Libc.FcntlDupCloseOnExec, above);
                 var error = Marshal.GetLastPInvokeError();
                 handle.DangerousRelease();
                 added = false;
