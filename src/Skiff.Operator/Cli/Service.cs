@@ -55,7 +55,7 @@ internal sealed class Service
 
         void Stop(PosixSignalContext context)
         {
-            context.Cancel = true; // in order: the present step is ended, what is under way is kept or given back; nothing is uninstalled
+            context.Cancel = true; // in order: what has begun to change the node is ended or taken back first (NodeOperation); nothing is uninstalled
             stop.Cancel();
         }
     }

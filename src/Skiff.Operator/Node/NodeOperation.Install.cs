@@ -36,7 +36,7 @@ internal sealed partial class NodeOperation
             return obstacle;
         }
 
-        var (config, broken) = await ContainerdConfig.ReadAsync(machine, _containerd!.Service, cancellation).ConfigureAwait(false);
+        var (config, broken) = await ContainerdConfig.ReadAsync(machine, _containerd!.Service, _stop).ConfigureAwait(false);
         if (config is null)
         {
             return await GiveUpAsync("ConfigUnusable", broken!).ConfigureAwait(false);
@@ -60,7 +60,7 @@ internal sealed partial class NodeOperation
         var registered = _entry.Handlers.Any(h => h.Handler == handler);
         if (_entry.Change is null && registered && plan.Changes.Count == 0 && missing.Count == 0 && _bundles.Current == bundle.Digest
             && !await NeedsRestartAsync(loaded, config.Effective).ConfigureAwait(false)
-            && (await machine.HasHandlerAsync(handler, cancellation).ConfigureAwait(false)).Known == true)
+            && (await machine.HasHandlerAsync(handler, _stop).ConfigureAwait(false)).Known == true)
         {
             RemoveUnusedBundles();
             return Outcome(InstallResult.Done, "Installed", $"the runtime {handler} is installed; there was nothing to do");
@@ -108,18 +108,20 @@ internal sealed partial class NodeOperation
         {
             progress?.Report(InstallStep.Binaries);
             _changed = true;
-            _bundles.Put(bundle, cancellation);
+            _bundles.Put(bundle, _stop);
             reached?.Invoke("bundle copied");
             if (await TryProgramAsync($"{NodePaths.Version(bundle.Digest)}/{NodePaths.Shim}").ConfigureAwait(false) is { } broken)
             {
                 return (broken, false);
             }
 
+            EndWhatBegins();
             _bundles.Switch(bundle.Digest);
             reached?.Invoke("bundle switched");
         }
 
         // 4. Configuration, 5. validate; what an earlier call wrote is validated too.
+        EndWhatBegins();
         var files = config;
         if (changes.Count > 0 || Change.Files.Count > 0)
         {
@@ -161,7 +163,7 @@ internal sealed partial class NodeOperation
         string problem;
         try
         {
-            var result = await machine.RunAsync(program, ["-v"], _programLimit, cancellation).ConfigureAwait(false);
+            var result = await machine.RunAsync(program, ["-v"], _programLimit, _stop).ConfigureAwait(false);
             if (result.Exit.Success)
             {
                 return null;
@@ -191,12 +193,12 @@ internal sealed partial class NodeOperation
 
         // What is not asked for is as the default runtime has it, also where the table does not show it (1.6: it is in a file of its own).
         var byDefault = config.DefaultRuntime is { } name ? config.Find(name)?.Options : null;
-        if (await machine.TrySandboxAsync(handler, CgroupParent(request.Options) ?? CgroupParent(byDefault) ?? "", cancellation).ConfigureAwait(false) is not { } problem)
+        if (await machine.TrySandboxAsync(handler, CgroupParent(request.Options) ?? CgroupParent(byDefault) ?? "", _stop).ConfigureAwait(false) is not { } problem)
         {
             return null;
         }
 
-        if (await machine.TrySandboxAsync("", CgroupParent(byDefault) ?? "", cancellation).ConfigureAwait(false) is { } common)
+        if (await machine.TrySandboxAsync("", CgroupParent(byDefault) ?? "", _stop).ConfigureAwait(false) is { } common)
         {
             _notes.Add($"no sandbox could be run as a self-test, under the node's default runtime neither: {common}");
             return null;

@@ -12,6 +12,7 @@ internal sealed partial class NodeOperation
     private async Task<InstallOutcome> RollBackAsync(ChangeFailure failure)
     {
         progress?.Report(InstallStep.RollBack);
+        _stop = CancellationToken.None; // see EndWhatBegins; whoever asks for a stop now has a node to lose
         string? problem;
         try
         {
@@ -85,8 +86,8 @@ internal sealed partial class NodeOperation
     /// <returns>Why containerd does not run on the restored files; null when it does.</returns>
     private async Task<string?> RestoreContainerdAsync()
     {
-        (_containerd, _) = await machine.FindContainerdAsync(cancellation).ConfigureAwait(false);
-        var (config, problem) = await ContainerdConfig.ReadAsync(machine, Change.Containerd, cancellation).ConfigureAwait(false);
+        (_containerd, _) = await machine.FindContainerdAsync(_stop).ConfigureAwait(false);
+        var (config, problem) = await ContainerdConfig.ReadAsync(machine, Change.Containerd, _stop).ConfigureAwait(false);
         if (config is null)
         {
             return problem;

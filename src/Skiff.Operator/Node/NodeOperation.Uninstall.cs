@@ -24,7 +24,7 @@ internal sealed partial class NodeOperation
             return obstacle;
         }
 
-        var (config, broken) = await ContainerdConfig.ReadAsync(machine, _containerd!.Service, cancellation).ConfigureAwait(false);
+        var (config, broken) = await ContainerdConfig.ReadAsync(machine, _containerd!.Service, _stop).ConfigureAwait(false);
         if (config is null)
         {
             return await GiveUpAsync("ConfigUnusable", broken!).ConfigureAwait(false);
@@ -52,7 +52,7 @@ internal sealed partial class NodeOperation
         {
             // The kubelet removes the sandbox of a pod a minute after its end. Without its handler containerd 2 fails for such a sandbox, and
             // with that every look of the kubelet at its pods, so they go first.
-            if (await machine.RemoveDeadSandboxesAsync(handler, cancellation).ConfigureAwait(false) is { } left && !request.Force)
+            if (await machine.RemoveDeadSandboxesAsync(handler, _stop).ConfigureAwait(false) is { } left && !request.Force)
             {
                 return await GiveUpAsync("SandboxesLeft", $"a sandbox of a pod that has ended cannot be removed: {left}").ConfigureAwait(false);
             }
@@ -105,6 +105,7 @@ internal sealed partial class NodeOperation
     private async Task<(ContainerdConfig Config, ChangeFailure? Failure, bool Pending)> UninstallStepsAsync(
         NodeUninstallRequest request, ContainerdConfig config, IReadOnlyList<FileChange> changes, EffectiveConfig? loaded)
     {
+        EndWhatBegins();
         var files = config;
         if (changes.Count > 0 || Change.Files.Count > 0)
         {

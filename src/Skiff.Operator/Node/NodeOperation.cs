@@ -18,7 +18,7 @@ namespace Skiff.Operator.Node;
 /// <item>verify: the handler is there (or gone) and runs a sandbox;</item>
 /// <item>clean up: from here on the change is never taken back.</item>
 /// </list>
-/// A failure in 3-7 takes the change back (<see cref="RollBackAsync"/>).
+/// A failure in 3-7 takes the change back (<see cref="RollBackAsync"/>). It can be cancelled until something is changed that containerd reads.
 /// </summary>
 internal sealed partial class NodeOperation(
     INodeMachine machine,
@@ -60,6 +60,9 @@ internal sealed partial class NodeOperation(
     private int _restarts;
     private bool _changed;
 
+    // Whoever asks us to stop; from EndWhatBegins on, nobody.
+    private CancellationToken _stop = cancellation;
+
     /// <summary>The change under way; only where there is one.</summary>
     private NodeChange Change => _entry.Change ?? throw new InvalidOperationException("no change is under way");
 
@@ -67,7 +70,7 @@ internal sealed partial class NodeOperation(
     /// <returns>Why not; null when it is.</returns>
     private async Task<InstallOutcome?> FindContainerdAsync(RestartMode restart)
     {
-        var (process, problem) = await machine.FindContainerdAsync(cancellation).ConfigureAwait(false);
+        var (process, problem) = await machine.FindContainerdAsync(_stop).ConfigureAwait(false);
         _containerd = process;
         if (process is null)
         {
@@ -90,6 +93,17 @@ internal sealed partial class NodeOperation(
             : null;
     }
 
+    /// <summary>
+    /// From here on nobody stops us until the change is verified or taken back, all of which has limits of its own. An agent that ended in between
+    /// might have left a containerd that does not start with the new files, and with it down no kubelet could start another agent.
+    /// </summary>
+    /// <exception cref="OperationCanceledException">It was asked for before.</exception>
+    private void EndWhatBegins()
+    {
+        _stop.ThrowIfCancellationRequested();
+        _stop = CancellationToken.None;
+    }
+
     /// <summary>Ends or takes back what an earlier call left. Afterwards the journal has no change, or one to be continued.</summary>
     /// <returns>What the call has to end with; null when it goes on.</returns>
     private async Task<InstallOutcome?> RecoverAsync(ChangeKind kind)
@@ -100,7 +114,7 @@ internal sealed partial class NodeOperation(
         }
 
         progress?.Report(InstallStep.Recover);
-        await machine.RemoveTestSandboxesAsync(cancellation).ConfigureAwait(false);
+        await machine.RemoveTestSandboxesAsync(_stop).ConfigureAwait(false);
         foreach (var file in change.Files)
         {
             machine.Files.DeleteLeftovers(file.Path);
@@ -141,7 +155,7 @@ internal sealed partial class NodeOperation(
             return outcome;
         }
 
-        (_containerd, _) = await machine.FindContainerdAsync(cancellation).ConfigureAwait(false);
+        (_containerd, _) = await machine.FindContainerdAsync(_stop).ConfigureAwait(false);
         return null;
     }
 
@@ -174,7 +188,7 @@ internal sealed partial class NodeOperation(
         }
 
         // Not known: then only a handler that is neither in the files nor in the process is proof enough.
-        var (known, _) = await machine.HasHandlerAsync(handler, cancellation).ConfigureAwait(false);
+        var (known, _) = await machine.HasHandlerAsync(handler, _stop).ConfigureAwait(false);
         return wanted is not null || known != false;
     }
 
@@ -268,7 +282,7 @@ internal sealed partial class NodeOperation(
     {
         Advance(Change with { Step = ChangeStep.Validate });
         progress?.Report(InstallStep.Validate);
-        var (config, problem) = await ContainerdConfig.ReadAsync(machine, Change.Containerd, cancellation).ConfigureAwait(false);
+        var (config, problem) = await ContainerdConfig.ReadAsync(machine, Change.Containerd, _stop).ConfigureAwait(false);
         if (config is null)
         {
             return (null, new ChangeFailure("ConfigRefused", $"containerd does not accept the edited configuration: {problem}", null));
@@ -323,10 +337,10 @@ internal sealed partial class NodeOperation(
         string? problem;
         do
         {
-            (_containerd, problem) = await machine.FindContainerdAsync(cancellation).ConfigureAwait(false);
+            (_containerd, problem) = await machine.FindContainerdAsync(_stop).ConfigureAwait(false);
             if (_containerd is not null && _containerd.Identity != old)
             {
-                var (_, failure) = await machine.HasHandlerAsync(handler, cancellation).ConfigureAwait(false);
+                var (_, failure) = await machine.HasHandlerAsync(handler, _stop).ConfigureAwait(false);
                 if (failure is null)
                 {
                     return null;
@@ -335,7 +349,7 @@ internal sealed partial class NodeOperation(
                 problem = failure.Message;
             }
 
-            await Task.Delay(_pause, time, cancellation).ConfigureAwait(false);
+            await Task.Delay(_pause, time, _stop).ConfigureAwait(false);
         }
         while (time.GetUtcNow() < end);
         return await RestartFailureAsync($"containerd does not serve {_serveLimit.TotalSeconds:0} s after its restart: {problem}").ConfigureAwait(false);
@@ -347,7 +361,7 @@ internal sealed partial class NodeOperation(
         try
         {
             var log = await machine.RunAsync(
-                "journalctl", ["-u", Change.Containerd.Unit!, "-n", "20", "--no-pager", "-o", "cat"], _queryLimit, cancellation).ConfigureAwait(false);
+                "journalctl", ["-u", Change.Containerd.Unit!, "-n", "20", "--no-pager", "-o", "cat"], _queryLimit, _stop).ConfigureAwait(false);
             said = log.Exit.Success && log.OutputText.Length > 0
                 ? log.OutputText
                 : (await SystemctlAsync(["status", "--no-pager", "-n", "20", Change.Containerd.Unit!], _queryLimit).ConfigureAwait(false)).OutputText;
@@ -368,7 +382,7 @@ internal sealed partial class NodeOperation(
         var end = time.GetUtcNow() + _handlerLimit;
         while (true)
         {
-            var (known, failure) = await machine.HasHandlerAsync(handler, cancellation).ConfigureAwait(false);
+            var (known, failure) = await machine.HasHandlerAsync(handler, _stop).ConfigureAwait(false);
             if (known == wanted)
             {
                 return null;
@@ -382,12 +396,12 @@ internal sealed partial class NodeOperation(
                     : $"containerd runs and {(wanted ? "does not have" : "still has")} the handler {handler}, although config dump says otherwise", null);
             }
 
-            await Task.Delay(_pause, time, cancellation).ConfigureAwait(false);
+            await Task.Delay(_pause, time, _stop).ConfigureAwait(false);
         }
     }
 
     private Task<CommandResult> SystemctlAsync(IReadOnlyList<string> arguments, TimeSpan limit) =>
-        machine.RunAsync("systemctl", arguments, limit, cancellation);
+        machine.RunAsync("systemctl", arguments, limit, _stop);
 
     /// <summary>Notes that the running containerd has read the files as they are.</summary>
     private void RecordRunning(string dump)

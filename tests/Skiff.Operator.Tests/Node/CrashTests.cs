@@ -2,7 +2,7 @@ using Skiff.Operator.Node;
 
 namespace Skiff.Operator.Tests.Node;
 
-/// <summary>A crash at every point that leaves another state behind, and the next run.</summary>
+/// <summary>A crash at every point that leaves another state behind, and the next run; and being told to stop at each.</summary>
 public sealed class CrashTests
 {
     private const int MostPoints = 100;
@@ -141,6 +141,89 @@ public sealed class CrashTests
                 Assert.Equal(untouched.Everything, machine.Everything);
             });
         Assert.Contains("journal RollBack", points);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task an_install_that_is_told_to_stop_has_changed_nothing_that_containerd_reads_or_goes_on_to_its_end(bool dies)
+    {
+        using FakeBundle bundle = new();
+        using FakeMachine untouched = new();
+        Dictionary<string, InstallResult?> ends = await StoppedAtEveryPointAsync(
+            machine =>
+            {
+                machine.DiesOf = text => dies && text.Contains("runtimes.skiff", StringComparison.Ordinal);
+                return Task.CompletedTask;
+            },
+            (machine, reached, stop) => Installer(machine, reached).InstallAsync(new NodeInstallRequest("skiff", bundle.Folder), null, stop),
+            machine =>
+            {
+                Assert.Equal((0, FakeMachine.Config), (machine.Restarts, machine.Read(FakeMachine.ConfigPath)));
+                Assert.Null(machine.Files.Target(NodePaths.Current));
+            });
+        Assert.Null(ends["bundle copied"]);
+        Assert.Equal(dies ? InstallResult.RolledBack : InstallResult.Done, ends["bundle switched"]);
+        Assert.Equal(dies ? InstallResult.RolledBack : InstallResult.Done, ends["wrote /etc/containerd/config.toml"]);
+        Assert.Equal(dies ? InstallResult.RolledBack : InstallResult.Done, ends["restarted"]);
+        Assert.Equal(dies, ends.ContainsKey("rolled back"));
+    }
+
+    [Fact]
+    public async Task an_uninstall_that_is_told_to_stop_has_changed_nothing_or_goes_on_to_its_end()
+    {
+        using FakeBundle bundle = new();
+        var ends = await StoppedAtEveryPointAsync(
+            async machine => Assert.Equal(InstallResult.Done, (await InstallAsync(machine, bundle)).Result),
+            (machine, reached, stop) => Installer(machine, reached).UninstallAsync(new NodeUninstallRequest("skiff"), null, stop),
+            machine => Assert.Equal(1, machine.Restarts));
+        Assert.Equal(InstallResult.Done, ends["wrote /etc/containerd/config.toml"]);
+        Assert.Equal(InstallResult.Done, ends["restarted"]);
+    }
+
+    /// <summary>Runs the work on a new node for each of its points, at which it is told to stop.</summary>
+    /// <returns>How it ended for each; null: it was stopped.</returns>
+    private static async Task<Dictionary<string, InstallResult?>> StoppedAtEveryPointAsync(
+        Func<FakeMachine, Task> prepare, Func<FakeMachine, Action<string>, CancellationToken, Task<InstallOutcome>> work, Action<FakeMachine> checkStopped)
+    {
+        Dictionary<string, InstallResult?> ends = [];
+        for (var stopAt = 1; stopAt <= MostPoints; stopAt++)
+        {
+            using FakeMachine machine = new();
+            await prepare(machine);
+            using CancellationTokenSource stop = new();
+            var count = 0;
+            var last = "";
+            try
+            {
+                var outcome = await work(
+                    machine,
+                    point =>
+                    {
+                        if (++count == stopAt)
+                        {
+                            last = point;
+                            stop.Cancel();
+                        }
+                    },
+                    stop.Token);
+                if (count < stopAt)
+                {
+                    return ends;
+                }
+
+                ends[last] = outcome.Result;
+            }
+            catch (OperationCanceledException)
+            {
+                ends[last] = null;
+                checkStopped(machine);
+            }
+
+            Assert.True(machine.IsUp, last);
+        }
+
+        throw new InvalidOperationException("there is no end of points");
     }
 
     private sealed class CrashException : Exception;

@@ -105,13 +105,14 @@ internal sealed class FakeMachine : INodeMachine, IDisposable
 
     public void Stop() => _loaded = null;
 
-    public Task<(ContainerdProcess? Process, string? Problem)> FindContainerdAsync(CancellationToken cancellation) => Task.FromResult(
-        IsUp
+    public Task<(ContainerdProcess? Process, string? Problem)> FindContainerdAsync(CancellationToken cancellation) => Answer(
+        () => IsUp
             ? (new ContainerdProcess(new ProcessIdentity(_pid, _pid, "boot"), _startedAt, new ContainerdService("/usr/bin/containerd", ConfigPath, Unit)), (string?)null)
-            : ((ContainerdProcess?)null, "nobody answers"));
+            : ((ContainerdProcess?)null, "nobody answers"),
+        cancellation);
 
-    public Task<CommandResult> RunAsync(string program, IReadOnlyList<string> arguments, TimeSpan limit, CancellationToken cancellation) => Task.FromResult(
-        (Path.GetFileName(program), arguments.Where(a => !a.StartsWith("--config", StringComparison.Ordinal)).ToArray()) switch
+    public Task<CommandResult> RunAsync(string program, IReadOnlyList<string> arguments, TimeSpan limit, CancellationToken cancellation) => Answer(
+        () => (Path.GetFileName(program), arguments.Where(a => !a.StartsWith("--config", StringComparison.Ordinal)).ToArray()) switch
         {
             ("containerd", ["--version"]) => Result(0, $"containerd github.com/containerd/containerd {Version} abc\n"),
             ("containerd", ["config", "default"]) => Result(0, Config),
@@ -121,22 +122,30 @@ internal sealed class FakeMachine : INodeMachine, IDisposable
             ("journalctl", _) => Result(0, "containerd: failed to load the plugin\n"),
             ("containerd-shim-skiff-v1", ["-v"]) when Files.Target(program) is not null => Result(ShimStatus, "shim 0.1.0\n"),
             _ => throw new LinuxException($"start {program} {string.Join(' ', arguments)}", Errno.NoEntry),
-        });
+        },
+        cancellation);
 
     public IReadOnlyList<RunningShim> RunningShims() => Shims;
 
-    public Task<(bool? Known, ContainerdFailure? Failure)> HasHandlerAsync(string handler, CancellationToken cancellation) => Task.FromResult<(bool?, ContainerdFailure?)>(
-        _loaded is null ? (null, new ContainerdFailure(ContainerdError.Unavailable, "nobody answers"))
-        : (EffectiveConfig.Parse(Dump(_loaded)).Config!.Find(handler) is not null && !Ignored.Contains(handler), null));
+    public Task<(bool? Known, ContainerdFailure? Failure)> HasHandlerAsync(string handler, CancellationToken cancellation) => Answer<(bool?, ContainerdFailure?)>(
+        () => _loaded is null ? (null, new ContainerdFailure(ContainerdError.Unavailable, "nobody answers"))
+        : (EffectiveConfig.Parse(Dump(_loaded)).Config!.Find(handler) is not null && !Ignored.Contains(handler), null),
+        cancellation);
 
     public Task<string?> TrySandboxAsync(string handler, string cgroupParent, CancellationToken cancellation) =>
-        Task.FromResult(cgroupParent == "system.slice" ? Sandbox(handler) : "a parent that is no slice");
+        Answer(() => cgroupParent == "system.slice" ? Sandbox(handler) : "a parent that is no slice", cancellation);
 
-    public Task RemoveTestSandboxesAsync(CancellationToken cancellation) => Task.CompletedTask;
+    public Task RemoveTestSandboxesAsync(CancellationToken cancellation) => Answer(() => true, cancellation);
 
-    public Task<string?> RemoveDeadSandboxesAsync(string handler, CancellationToken cancellation) => Task.FromResult<string?>(null);
+    public Task<string?> RemoveDeadSandboxesAsync(string handler, CancellationToken cancellation) => Answer(() => (string?)null, cancellation);
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private static Task<T> Answer<T>(Func<T> answer, CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        return Task.FromResult(answer());
+    }
 
     private CommandResult DumpMain()
     {
