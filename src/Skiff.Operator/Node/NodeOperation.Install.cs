@@ -84,6 +84,7 @@ internal sealed partial class NodeOperation
             return await RollBackAsync(failure).ConfigureAwait(false);
         }
 
+        await _restore.DisarmAsync(Change.MadeFolders, _stop).ConfigureAwait(false);
         Save(_entry with
         {
             Handlers = [.. _entry.Handlers.Where(h => h.Handler != handler), Installed()],
@@ -243,7 +244,7 @@ internal sealed partial class NodeOperation
     private InstalledHandler Installed()
     {
         var old = _entry.Handlers.FirstOrDefault(h => h.Handler == handler);
-        return new InstalledHandler(handler, _containerd!.Service.ConfigPath) { MadeFolders = [.. old?.MadeFolders ?? [], .. Change.MadeFolders] };
+        return new InstalledHandler(handler, _containerd!.Service.ConfigPath) { MadeFolders = [.. old?.MadeFolders ?? [], .. Change.MadeFolders.Where(f => !RestoreUnit.IsItsOwn(f))] };
     }
 
     /// <summary>Ends an install in its last step: the files of before the first one are kept for a person, those of later ones are not.</summary>

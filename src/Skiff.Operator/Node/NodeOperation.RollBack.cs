@@ -23,6 +23,8 @@ internal sealed partial class NodeOperation
             problem = await RestoreContainerdAsync().ConfigureAwait(false);
             if (problem is null)
             {
+                await _restore.DisarmAsync(Change.MadeFolders, _stop).ConfigureAwait(false);
+                reached?.Invoke("restore unit disarmed");
                 _changed = false;
                 CloseRolledBack();
                 return Outcome(

@@ -75,6 +75,7 @@ internal sealed partial class NodeOperation
                 return await RollBackAsync(failure).ConfigureAwait(false);
             }
 
+            await _restore.DisarmAsync(Change.MadeFolders, _stop).ConfigureAwait(false);
             if (pending)
             {
                 Save(_entry with { Change = null });

@@ -53,6 +53,7 @@ internal sealed partial class NodeOperation(
     private static readonly TimeSpan _clocks = TimeSpan.FromMilliseconds(100);
 
     private readonly BundleStore _bundles = new(machine.Files);
+    private readonly RestoreUnit _restore = new(machine);
     private readonly List<string> _notes = [];
     private JournalEntry _entry = entry;
     private ContainerdProcess? _containerd;
@@ -141,6 +142,12 @@ internal sealed partial class NodeOperation(
         {
             failure = new ChangeFailure(
                 "ContainerdDown", $"containerd was down when an unfinished {change.Kind} of {change.Handler} was found in its step {change.Step}", null);
+        }
+
+        if (failure is null && _restore.Restored is { } restored)
+        {
+            failure = new ChangeFailure(
+                "RestoredByHost", $"containerd did not run after an unfinished {change.Kind} of {change.Handler}, and the node itself put its files back: {restored}", null);
         }
 
         if (failure is null && isOurs)
@@ -304,8 +311,14 @@ internal sealed partial class NodeOperation(
     /// <summary>Restarts containerd on the files that are there and waits until it serves.</summary>
     private async Task<ChangeFailure?> RestartAsync(ContainerdConfig config)
     {
-        Advance(Change with { Step = ChangeStep.Restart });
+        Advance(Change with { Step = ChangeStep.Restart, MadeFolders = [.. Change.MadeFolders, .. _restore.MissingFolders] });
         progress?.Report(InstallStep.Restart);
+        if (await _restore.ArmAsync(Change, KeptAs, _stop).ConfigureAwait(false) is { } unarmed)
+        {
+            _notes.Add($"nothing on the node puts containerd's files back if this program is killed in the restart: {unarmed}");
+        }
+
+        reached?.Invoke("restore unit armed");
         if (await RestartUnitAsync().ConfigureAwait(false) is { } failure)
         {
             return failure;

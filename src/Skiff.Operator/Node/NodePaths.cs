@@ -42,6 +42,9 @@ internal static class NodePaths
     /// <summary>The files as they were before the first change for a handler, in a folder of its name; for a person in need.</summary>
     public const string Backup = State + "/backup";
 
+    /// <summary>There when the host's own unit has put the files of before back (<see cref="RestoreUnit"/>), with when.</summary>
+    public const string Restored = State + "/restored";
+
     /// <summary>
     /// The folder whose lock keeps installers apart. It is not one of ours: those go away with the uninstall, and a lock with them.
     /// </summary>

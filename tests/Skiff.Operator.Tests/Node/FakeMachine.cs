@@ -117,7 +117,7 @@ internal sealed class FakeMachine : INodeMachine, IDisposable
             ("containerd", ["--version"]) => Result(0, $"containerd github.com/containerd/containerd {Version} abc\n"),
             ("containerd", ["config", "default"]) => Result(0, Config),
             ("containerd", [_, "config", "dump"]) => DumpMain(),
-            ("systemctl", ["reset-failed", ..]) => Result(0, ""),
+            ("systemctl", ["reset-failed", ..] or ["daemon-reload"] or ["start" or "stop", "skiff-restore.timer"]) => Result(0, ""),
             ("systemctl", ["restart", "containerd.service"]) => Restart(),
             ("journalctl", _) => Result(0, "containerd: failed to load the plugin\n"),
             ("containerd-shim-skiff-v1", ["-v"]) when Files.Target(program) is not null => Result(ShimStatus, "shim 0.1.0\n"),

@@ -83,6 +83,21 @@ public sealed class MachineTests
         Assert.Equal("active", await machine.DemandAsync("systemctl is-active containerd"));
         Assert.Equal(configuration, await machine.ConfigurationAsync());
         Assert.Equal(files, machine.LayerFiles());
+
+        // Killed in the restart, and nobody comes: the node itself goes back (with less patience than in earnest), and the next run says so.
+        _ = await machine.DemandAsync(
+            "/skiff/bin/skiff-operator node install & p=$!; while systemctl is-active -q containerd; do kill -0 $p; sleep 0.005; done; kill -9 $p; wait $p || true; "
+            + "sed -i 's/^left=.*/left=1/' /var/lib/skiff/restore.sh; sed -i 's/=20$/=1/' /etc/systemd/system/skiff-restore.timer; "
+            + "systemctl daemon-reload; systemctl restart skiff-restore.timer; "
+            + "for i in $(seq 1200); do [ -e /var/lib/skiff/restored ] && systemctl is-active containerd && exit 0; sleep 0.1; done; "
+            + "systemctl status skiff-restore.timer skiff-restore.service containerd; exit 1");
+        Assert.Equal(configuration, await machine.ConfigurationAsync());
+        var alone = await machine.ContainerdPidAsync();
+        recovered = await machine.OperatorAsync("install");
+        Assert.True(recovered.Exit.Code == 1 && recovered.Error.Contains("the node itself put its files back", StringComparison.Ordinal), recovered.OutputText + recovered.Error);
+        Assert.Equal(alone, await machine.ContainerdPidAsync());
+        Assert.Equal(configuration, await machine.ConfigurationAsync());
+        Assert.Equal(files, machine.LayerFiles());
     }
 
     [Theory]
