@@ -212,7 +212,7 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
     /// <summary>Runs crictl in the pods' network, with input.</summary>
     public async Task<CtrResult> CrictlAsync(ReadOnlyMemory<byte> input, params string[] words)
     {
-        var result = await Command.RunAsync(Crictl(words), TimeSpan.FromMinutes(2), input);
+        var result = await Command.RunAsync(Crictl(words), TimeSpan.FromMinutes(6), input);
         return new CtrResult(result.Exit.ShellCode, result.OutputText, WithoutWarnings(result.Error), result.TimedOut, string.Join(' ', words));
     }
 
@@ -501,7 +501,7 @@ public sealed partial class PrivateContainerd : IAsyncDisposable
     private SpawnRequest Crictl(string[] words) => InNetwork(new()
     {
         Path = CriTools.Crictl,
-        Arguments = ["crictl", "--config", "/dev/null", "--runtime-endpoint", "unix://" + Socket, "--timeout", "60s", .. words],
+        Arguments = ["crictl", "--config", "/dev/null", "--runtime-endpoint", "unix://" + Socket, "--timeout", "300s", .. words],
         Environment = Variables(),
         WorkingDirectory = Folder,
     });
