@@ -82,6 +82,12 @@ internal sealed class RestoreUnit(INodeMachine machine)
     /// <exception cref="IOException">The node's file system refused.</exception>
     public async Task DisarmAsync(IReadOnlyList<string> madeFolders, CancellationToken cancellation)
     {
+        foreach (var file in (string[])[ServiceFile, TimerFile, Script])
+        {
+            machine.Files.DeleteLeftovers(file); // of an installer that was killed while it armed
+        }
+
+        machine.Files.DeleteTree(Enabled + ".new");
         if (machine.Files.Status(ServiceFile) is null && machine.Files.Status(TimerFile) is null && machine.Files.Status(Enabled) is null)
         {
             return;
