@@ -127,7 +127,11 @@ public sealed class ClusterNode(Cluster cluster, int index)
     private Dictionary<string, string> Written()
     {
         var layer = Path.Combine(Folder, "layer");
-        return Entries(layer, e => _othersFiles.Any(o => (Name(e) + "/").StartsWith(o, StringComparison.Ordinal))).ToDictionary(Name, Digest);
+
+        // A folder of the root below is in the layer as soon as anything in it was written, and stays there when that is gone.
+        var below = Path.Combine(Folder, "..", "..", "root");
+        return Entries(layer, e => _othersFiles.Any(o => (Name(e) + "/").StartsWith(o, StringComparison.Ordinal)))
+            .Where(e => e is not DirectoryInfo { LinkTarget: null } || !Directory.Exists(Path.Combine(below, Name(e)))).ToDictionary(Name, Digest);
 
         string Name(FileSystemInfo entry) => Path.GetRelativePath(layer, entry.FullName);
     }
